@@ -1,0 +1,74 @@
+"""The cluster card: the snapshot as HTML and as plain text."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+_STYLE = """
+<style>
+.shoal-card{font:13px/1.5 var(--jp-ui-font-family,system-ui,sans-serif);border:1px solid var(--jp-border-color2,#bbb);
+border-radius:6px;padding:10px 14px;max-width:40em;color:var(--jp-ui-font-color1,inherit)}
+.shoal-card h4{margin:0 0 2px;font-size:14px}
+.shoal-card p{margin:0 0 6px;color:var(--jp-ui-font-color2,#666)}
+.shoal-card table{border-collapse:collapse;margin:0}
+.shoal-card th,.shoal-card td{text-align:left;padding:1px 14px 1px 0;border:0;background:none}
+</style>
+"""
+
+
+def render_html(snapshot: dict[str, Any], kind: str) -> str:
+    """Return the card as HTML without scripts, ids or outside resources."""
+    title = f"<h4>{escape(snapshot['cluster']['name'])}</h4>"
+    if snapshot["nodes"] is None:
+        return f'{_STYLE}<div class="shoal-card">{title}<p>does not answer</p></div>'
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _node_row(node)) + "</tr>" for node in snapshot["nodes"]
+    )
+    heads = "".join(f'<th scope="col">{head}</th>' for head in _HEADS)
+    return (
+        f'{_STYLE}<div class="shoal-card" role="group" aria-label="shoal cluster">{title}'
+        f"<p>{escape(_summary(snapshot, kind))}</p><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def render_text(snapshot: dict[str, Any], kind: str) -> str:
+    """Return the card as plain text."""
+    name = snapshot["cluster"]["name"]
+    if snapshot["nodes"] is None:
+        return f"shoal cluster {name}: does not answer"
+    lines = [f"shoal cluster {name}: {_summary(snapshot, kind)}"]
+    lines += ["  " + ", ".join(_node_row(node)) for node in snapshot["nodes"]]
+    return "\n".join(lines)
+
+
+_HEADS = ("node", "CPUs in use", "memory in use", "executors")
+
+
+def _node_row(node: dict[str, Any]) -> tuple[str, str, str, str]:
+    return (
+        node["host"],
+        f"{node['cpus_used']:g} of {node['cpus']:g} CPUs",
+        f"{format_nbytes(node['memory_used'])} of {format_nbytes(node['memory'])}",
+        f"{node['executors']} executors",
+    )
+
+
+def _summary(snapshot: dict[str, Any], kind: str) -> str:
+    tasks = snapshot["tasks"]
+    alive = sum(actor["state"] == "alive" for actor in snapshot["actors"])
+    secure = "TLS" if snapshot["cluster"]["address"].startswith("tls") else "no TLS"
+    return (
+        f"{kind}, {secure}, {len(snapshot['nodes'])} node{'s' * (len(snapshot['nodes']) != 1)}; tasks: "
+        f"{tasks['running']} running, {tasks['queued']} queued, {tasks['finished']} finished, {tasks['failed']} failed; "
+        f"{alive} actor{'s' * (alive != 1)}"
+    )
+
+
+def format_nbytes(nbytes: float) -> str:
+    """Say a number of bytes to people: ``1.5 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if nbytes < 1024:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1024
+    return f"{nbytes:.1f} TiB"

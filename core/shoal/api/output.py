@@ -1,0 +1,95 @@
+"""What tasks print and display: where it goes in the driver, and how a task displays something."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from shoal.model.messages import Output
+from shoal.runtime import session
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OutputEvent:
+    """A piece of output.
+
+    Attributes
+    ----------
+    cell
+        Tag of the cell that caused the work; None if it has none.
+    task_id, task_name, executor
+        Who printed it, and where.
+    kind
+        ``stdout``, ``stderr`` or ``display``.
+    data
+        The text; for ``display`` JSON of ``{"data": mime bundle, "metadata": …, "transient": …}``.
+    """
+
+    cell: str | None
+    task_id: str
+    task_name: str
+    executor: str
+    kind: str
+    data: str
+
+
+Sink = Callable[[OutputEvent], None]
+
+_print_lock = threading.Lock()
+_sink: Sink | None = None
+#: What each stream of each task has printed since its last line end, for the default sink.
+_at_line_start: dict[tuple[str, str], bool] = {}
+
+
+def set_sink(sink: Sink | None) -> None:
+    """Send the output of this driver's tasks to *sink* from now on; None restores printing with the task's name in front.
+
+    The sink is called on thread ``shoal-io``: in order for each task, before the task's result is ready. It must not block.
+    """
+    global _sink
+    _sink = sink
+
+
+def publish_display(
+    data: dict[str, Any], metadata: dict[str, Any] | None = None, transient: dict[str, Any] | None = None
+) -> None:
+    """Display a mime bundle in the cell that caused the running task. Outside a task, print its plain text.
+
+    Raises
+    ------
+    TypeError
+        The bundle holds something that JSON cannot say.
+    """
+    text = json.dumps({"data": data, "metadata": metadata or {}, "transient": transient or {}})
+    emit = session.get_emit()
+    if emit is None:
+        print(data.get("text/plain", ""))
+    else:
+        emit("display", text)
+
+
+def deliver(message: Output) -> None:
+    """Hand a piece of output to the sink; on the event loop."""
+    event = OutputEvent(
+        message.cell, message.task_id, message.task_name, message.executor_id, message.kind, message.data
+    )
+    (_sink or _print)(event)
+
+
+def _print(event: OutputEvent) -> None:
+    stream = sys.stderr if event.kind == "stderr" else sys.stdout
+    text = json.loads(event.data)["data"].get("text/plain", "") + "\n" if event.kind == "display" else event.data
+    prefix = f"({event.task_name}) "
+    key = (event.task_id, event.kind)
+    with _print_lock:
+        for line in text.splitlines(keepends=True):
+            stream.write(prefix + line if _at_line_start.get(key, True) else line)
+            if line.endswith("\n"):
+                _at_line_start.pop(key, None)
+            else:
+                _at_line_start[key] = False
+        stream.flush()

@@ -1,0 +1,373 @@
+"""Sessions: joining a cluster with ``init`` and leaving it with ``shutdown``."""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import os
+import socket
+import sys
+import threading
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from shoal.api import output
+from shoal.api.card import render_html, render_text
+from shoal.api.portal import Portal
+from shoal.launch import registry
+from shoal.launch.embedded import Head, start_head
+from shoal.model.errors import ConnectError, NotInitializedError, OptionError
+from shoal.model.ids import random_id
+from shoal.runtime import session as current
+
+if TYPE_CHECKING:
+    from shoal.runtime.owner import Owner
+    from shoal.transport.comms import Security
+
+_lock = threading.RLock()
+_session: Session | None = None
+
+
+class Cluster:
+    """The cluster this process uses: the card that ``shoal.init()`` shows.
+
+    Attributes
+    ----------
+    id, name
+        What connection files and the panel call it.
+    address
+        Address of its Dask scheduler, for ``dask.distributed.Client`` or for ``shoal.init`` elsewhere.
+    kind
+        ``embedded``, or ``attached`` for a Dask cluster that runs by itself.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.id = session.cluster_id
+        self.name = session.name
+        self.address = session.address
+        self.kind = session.kind
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the cluster's state as plain data; see :mod:`shoal.observe.cluster_view`."""
+        return self._session.snapshot()
+
+    def shutdown(self) -> None:
+        """Leave the cluster; an embedded one ends."""
+        if _session is self._session:
+            shutdown()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.shutdown()
+
+    def __repr__(self) -> str:
+        return render_text(self._state(), self.kind)
+
+    def _repr_html_(self) -> str:
+        return render_html(self._state(), self.kind)
+
+    def _state(self) -> dict[str, Any]:
+        try:
+            return self.snapshot()
+        except (ConnectError, TimeoutError, NotInitializedError):
+            return {"cluster": {"name": self.name, "id": self.id, "address": self.address}, "nodes": None}
+
+
+@dataclasses.dataclass
+class Session:
+    """All that ``init`` made and ``shutdown`` ends."""
+
+    cluster_id: str
+    name: str
+    address: str
+    kind: str
+    security: Security
+    portal: Portal
+    owner: Owner
+    head: Head | None
+    registration: registry.Registration | None
+
+    def snapshot(self) -> dict[str, Any]:
+        if _session is not self:
+            raise NotInitializedError("This session has ended.")
+        from shoal.launch.probe import snapshot_at
+
+        return self.portal.call(snapshot_at(self.address, self.security, 5.0), 6.0)
+
+    def end(self) -> None:
+        try:
+            self.portal.call(self.owner.close(), 5.0)
+        except TimeoutError:
+            pass  # the sockets close with the loop
+        finally:
+            self.portal.stop()
+            if self.registration is not None:
+                self.registration.remove()
+            if self.head is not None:
+                self.head.end()
+
+
+def init(
+    address: Any = None,
+    *,
+    name: str | None = None,
+    num_cpus: int | None = None,
+    security: Security | None = None,
+    timeout: float = 10.0,
+) -> Cluster:
+    """Join a cluster, or start one, and return its card.
+
+    A second call returns the same card; call :func:`shutdown` first to change clusters.
+
+    Parameters
+    ----------
+    address
+        The address of a Dask scheduler (``tls://…``, ``tcp://…``), a ``dask.distributed.Client``, a Dask cluster object, or the
+        name, id or address of one of your running shoal clusters. By default the environment variable ``SHOAL_ADDRESS``;
+        without it an *embedded* cluster starts on this machine and ends with this process.
+    name
+        What to call a cluster that is started or joined here.
+    num_cpus
+        CPUs of an embedded cluster, 1 or more; all that this process may use by default.
+    security
+        ``distributed.Security`` for an address with TLS. Your own clusters' certificates are found by themselves.
+    timeout
+        Seconds to wait for a running cluster to answer.
+
+    Returns
+    -------
+    Cluster
+        Shows itself as a card in a notebook.
+
+    Raises
+    ------
+    ConnectError
+        Nobody usable answered at the address within *timeout* seconds.
+    VersionMismatchError
+        The cluster's nodes run another Python version, or have no shoal.
+    OptionError
+        A value is out of range, or does not go with the others.
+
+    Examples
+    --------
+    >>> import shoal
+    >>> with shoal.init(num_cpus=1):
+    ...     shoal.get(shoal.put("hello"))
+    'hello'
+    """
+    global _session
+    with _lock:
+        if _session is not None:
+            return Cluster(_session)
+        if current.find_owner() is not None:
+            raise NotInitializedError("This is an executor: it belongs to its cluster already.")
+        _check_options(address, num_cpus, timeout)
+        address = address if address is not None else os.environ.get("SHOAL_ADDRESS") or None
+        _session = _start_embedded(name, num_cpus) if address is None else _join(address, name, security, timeout)
+        current.set_owner(_session.owner)
+        return Cluster(_session)
+
+
+def shutdown() -> None:
+    """Leave the cluster: what this process started there is stopped, its objects are freed, an embedded cluster ends.
+
+    Returns when nothing of it is left; harmless when there is no cluster.
+    """
+    global _session
+    with _lock:
+        session, _session = _session, None
+        if session is not None:
+            current.set_owner(None)
+            session.end()
+
+
+def is_initialized() -> bool:
+    """Return whether this process has a cluster."""
+    return current.find_owner() is not None
+
+
+def snapshot() -> dict[str, Any]:
+    """Return the cluster's state as plain data (see :mod:`shoal.observe.cluster_view`).
+
+    Raises
+    ------
+    NotInitializedError
+        There is no cluster; call :func:`init`.
+    """
+    if _session is None:
+        raise NotInitializedError("shoal has no cluster in this process. Call `shoal.init()` first.")
+    return _session.snapshot()
+
+
+def owner_or_init() -> Owner:
+    """Return this process's owner runtime; a driver that has none joins or starts a cluster now."""
+    owner = current.find_owner()
+    if owner is None:
+        init()
+        owner = current.get_owner()
+    return owner
+
+
+def _check_options(address: Any, num_cpus: int | None, timeout: float) -> None:
+    if num_cpus is not None and (isinstance(num_cpus, bool) or not isinstance(num_cpus, int) or num_cpus < 1):
+        raise OptionError(f"`num_cpus` must be a whole number from 1 up, not {num_cpus!r}.", option="num_cpus")
+    if num_cpus is not None and address is not None:
+        raise OptionError("`num_cpus` is for an embedded cluster; leave it out to join one.", option="num_cpus")
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0:
+        raise OptionError(f"`timeout` must be a number of seconds above 0, not {timeout!r}.", option="timeout")
+
+
+def _start_embedded(name: str | None, num_cpus: int | None) -> Session:
+    # The head takes longest to come up: what we need ourselves is imported meanwhile.
+    warm = threading.Thread(target=_import_runtime, daemon=True)
+    warm.start()
+    if num_cpus is None:
+        num_cpus = _available_cpus()
+    head = start_head(name or _default_name(), num_cpus, _notebook())
+    warm.join()
+    try:
+        from shoal.launch.dask_cluster import security_from
+
+        connection = head.connection
+        security = security_from(connection.tls_files())
+        portal, owner = _start_owner(connection.address, security, 10.0)
+    except BaseException:
+        head.end()
+        raise
+    return Session(
+        connection.id, connection.name, connection.address, "embedded", security, portal, owner, head, None
+    )
+
+
+def _join(address: Any, name: str | None, security: Security | None, timeout: float) -> Session:
+    from shoal.launch.dask_cluster import endpoint_of, install, pem_texts, security_from
+
+    known = registry.find_by_name(address) if isinstance(address, str) else None
+    if known is not None:
+        where, secured = known.address, security or security_from(known.tls_files())
+    elif isinstance(address, str):
+        if "://" not in address:
+            running = ", ".join(f"`{connection.name}`" for connection in registry.list_clusters()) or "none"
+            raise ConnectError(
+                f"No running cluster of yours is called `{address}` (running: {running}), and it is not an address such as "
+                "`tls://10.0.0.4:8786`.",
+                address=address,
+            )
+        where, secured = address, security or security_from({})
+    else:
+        where, secured = endpoint_of(address)
+    if not where.startswith(("tls://", "inproc://")):
+        warnings.warn(
+            f"The cluster at {where} uses no TLS: anyone who can reach its port can run code on it, and read what you send.",
+            UserWarning,
+            stacklevel=3,
+        )
+    label = name or (known.name if known else _default_name())
+    deadline = time.monotonic() + timeout
+    portal = Portal()
+    portal.start()
+    try:
+        if known is None or known.kind != "embedded":
+            portal.call(install(where, secured, label, timeout), timeout + 1.0)
+    except TimeoutError:
+        portal.stop()
+        raise ConnectError(f"No answer from `{where}` within {timeout:g} s.", address=where) from None
+    except BaseException:
+        portal.stop()
+        raise
+    portal.stop()
+    portal, owner = _start_owner(where, secured, max(1.0, deadline - time.monotonic()))
+    registration = None
+    if known is None:
+        connection = registry.Connection(
+            id=f"{owner.cluster_id}-{os.getpid()}",
+            name=label,
+            address=where,
+            kind="attached",
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            created=time.time(),
+            notebook=_notebook(),
+            python=sys.executable,
+        )
+        registration = registry.register(connection, pem_texts(secured))
+    return Session(owner.cluster_id, label, where, "attached", secured, portal, owner, None, registration)
+
+
+def _start_owner(address: str, security: Security, timeout: float) -> tuple[Portal, Owner]:
+    from shoal.launch.compare import check_versions
+    from shoal.runtime.owner import Owner, OwnerConfig
+    from shoal.runtime.versions import versions_here
+    from shoal.transport.comms import address_host, host_towards
+
+    portal = Portal()
+    portal.start()
+    owners: list[Owner] = []
+
+    async def start() -> Owner:
+        config = OwnerConfig(
+            owner_id=random_id("driver"),
+            job_id=random_id("job"),
+            controller=address,
+            security=security,
+            host=host_towards(address_host(address)),
+            is_driver=True,
+        )
+        owner = Owner(config, on_output=output.deliver)
+        owners.append(owner)
+        await owner.start()
+        return owner
+
+    try:
+        owner = portal.call(start(), timeout)
+        check_versions(versions_here(), {f"node {host}": versions for _, _, host, _, versions in owner.nodes})
+    except BaseException as error:
+        if owners:
+            portal.call(owners[0].close(), 5.0)
+        portal.stop()
+        if isinstance(error, TimeoutError) and not isinstance(error, ConnectError):
+            raise ConnectError(f"No answer from `{address}` within {timeout:g} s.", address=address) from None
+        raise
+    return portal, owner
+
+
+def _import_runtime() -> None:
+    import shoal.launch.dask_cluster
+    import shoal.runtime.owner  # noqa: F401
+
+
+def _available_cpus() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _default_name() -> str:
+    notebook = _notebook()
+    stem = os.path.splitext(os.path.basename(notebook))[0]
+    return stem or f"shoal-{os.getpid()}"
+
+
+def _notebook() -> str:
+    """Return the path of the notebook (told by the Jupyter server) or script that this process runs; "" if unknown."""
+    notebook = os.environ.get("JPY_SESSION_NAME", "")
+    if notebook:
+        return notebook
+    main = sys.modules.get("__main__")
+    script = getattr(main, "__file__", None)
+    package = getattr(main, "__package__", None)
+    return os.path.abspath(script) if script and not package else ""
+
+
+def _at_fork() -> None:
+    """A forked child has no event loop and is no driver: it must neither use nor end its parent's session."""
+    global _session
+    _session = None
+    current.set_owner(None)
+
+
+atexit.register(shutdown)
+os.register_at_fork(after_in_child=_at_fork)

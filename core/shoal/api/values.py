@@ -1,0 +1,127 @@
+"""Values and refs: ``put``, ``get``, ``wait``, ``cancel``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from shoal.api.session import owner_or_init
+from shoal.model.errors import GetTimeoutError, OptionError
+from shoal.runtime.refs import ObjectRef
+
+
+def put(value: Any) -> ObjectRef:
+    """Store *value* in the cluster once and return a ref to it.
+
+    Pass the ref to any number of tasks and actors. Values over 100 KiB go to the node's shared memory, from which readers on
+    the node map arrays without copying.
+
+    Raises
+    ------
+    SerializationError
+        Some part of it cannot be pickled; the message leads there.
+    TypeError
+        *value* is a ref already.
+    """
+    if isinstance(value, ObjectRef):
+        raise TypeError("`put` was given an ObjectRef: its value is in the cluster already.")
+    return owner_or_init().put(value)
+
+
+def get(refs: ObjectRef | Sequence[ObjectRef], timeout: float | None = None) -> Any:
+    """Wait for the value of a ref, or of each of a list of refs, and return it.
+
+    Arrays in a value may share memory with the store; writing to them changes nobody else's copy. The stop button (or
+    Ctrl-C) ends the wait; the work goes on unless cancelled.
+
+    Parameters
+    ----------
+    refs
+        One ref, or a sequence of refs: their values come as a list in the same order.
+    timeout
+        Seconds, 0 or more; None waits without end.
+
+    Raises
+    ------
+    Exception
+        The task's own exception, of its own type, with the remote traceback; of several, the first to arrive.
+    GetTimeoutError
+        Not ready within *timeout* seconds.
+    ExecutorCrashedError, ActorDiedError, TaskCancelledError, OwnerDiedError, ClusterLostError
+        The work ended without a result; see there.
+    """
+    __tracebackhide__ = True
+    _check_timeout(timeout)
+    single = isinstance(refs, ObjectRef)
+    wanted = [refs] if isinstance(refs, ObjectRef) else _as_refs(refs)
+    if not wanted:
+        return []
+    try:
+        values = wanted[0]._owner.get(wanted, timeout)
+    except TimeoutError as error:
+        if type(error) is not TimeoutError or error.args:  # the task's own
+            raise
+        what = f"`{wanted[0].id}`" if single else f"all of {len(wanted)} values"
+        raise GetTimeoutError(f"Waited {timeout:g} s for {what}. The work goes on.", timeout=timeout) from None
+    return values[0] if single else values
+
+
+def wait(
+    refs: Sequence[ObjectRef], *, num_returns: int = 1, timeout: float | None = None
+) -> tuple[list[ObjectRef], list[ObjectRef]]:
+    """Wait until some of *refs* are ready.
+
+    Parameters
+    ----------
+    refs
+        Distinct refs.
+    num_returns
+        How many to wait for, 1 to ``len(refs)``.
+    timeout
+        Seconds to wait at most; None waits without end. When it passes, fewer may be ready.
+
+    Returns
+    -------
+    ready, rest
+        At most *num_returns* refs that are ready (their tasks may have failed), and all others; both in the order given.
+    """
+    _check_timeout(timeout)
+    wanted = _as_refs(refs)
+    if len(set(wanted)) != len(wanted):
+        raise OptionError("`wait` takes each ref once.", option="refs")
+    if isinstance(num_returns, bool) or not isinstance(num_returns, int) or not 1 <= num_returns <= max(1, len(wanted)):
+        raise OptionError(
+            f"`num_returns` must be a whole number from 1 to {len(wanted)}, not {num_returns!r}.", option="num_returns"
+        )
+    if not wanted:
+        return [], []
+    done = wanted[0]._owner.wait(wanted, num_returns, timeout)
+    ready: list[ObjectRef] = []
+    rest: list[ObjectRef] = []
+    for ref, is_ready in zip(wanted, done, strict=True):
+        (ready if is_ready and len(ready) < num_returns else rest).append(ref)
+    return ready, rest
+
+
+def cancel(ref: ObjectRef) -> None:
+    """Stop the task or actor call that makes *ref*.
+
+    One that has not begun never will. One that runs is interrupted by ``KeyboardInterrupt`` in its main thread, which code that
+    never returns to Python sees late. ``get`` then raises ``TaskCancelledError``. Harmless if it has ended.
+    """
+    if not isinstance(ref, ObjectRef):
+        raise TypeError(f"`cancel` takes an ObjectRef, not {type(ref).__name__}.")
+    ref._owner.cancel(ref)
+
+
+def _as_refs(refs: Iterable[ObjectRef]) -> list[ObjectRef]:
+    wanted = list(refs) if isinstance(refs, Iterable) else [refs]
+    for ref in wanted:
+        if not isinstance(ref, ObjectRef):
+            raise TypeError(f"Expected ObjectRefs, got {type(ref).__name__}. Is a `.remote(…)` missing?")
+    return wanted
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0):
+        raise OptionError(f"`timeout` must be a number of seconds from 0 up, or None, not {timeout!r}.", option="timeout")

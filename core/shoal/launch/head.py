@@ -1,0 +1,142 @@
+"""The local head: a Dask scheduler and one worker in one process, which is the embedded cluster.
+
+Run as ``python -m shoal.launch.head``. It reads its configuration, one line of JSON, from standard input, writes one line when it
+is ready, and ends when standard input does or when its driver's process is gone. A process of its own keeps the cluster's
+event loop away from the notebook's; TLS with a certificate made for this one cluster keeps other users of the machine out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from typing import Any
+
+import dask
+from distributed import Scheduler, Worker
+from distributed.security import Security
+
+from shoal.launch.registry import Connection, register, registry_directory
+from shoal.runtime.agent_plugin import AgentPlugin
+from shoal.runtime.controller_plugin import ControllerPlugin
+
+HOST = "127.0.0.1"
+#: Seconds for an orderly end, after which the process ends anyway (the template then cleans up).
+CLOSE_TIMEOUT = 5.0
+
+_DASK_CONFIG = {
+    # No dashboard and no HTTP: nothing of ours listens without authentication.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    # Dask's own profiler samples the whole process; ours has nothing to show there.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.limit": "60s",
+}
+
+
+async def run(config: dict[str, Any]) -> None:
+    """Be the embedded cluster until the driver is gone."""
+    ended = asyncio.Event()
+    watch_driver(config["pid"], ended)
+    cluster_id, name = config["id"], config["name"]
+    scratch = tempfile.mkdtemp(prefix=f"shoal-{os.getuid()}-head-")
+    directory = str(registry_directory() / cluster_id)
+    dask.config.set({**_DASK_CONFIG, "temporary-directory": scratch})
+    security = Security.temporary()
+    async with contextlib.AsyncExitStack() as stack:
+        scheduler = await stack.enter_async_context(
+            Scheduler(
+                host=HOST, port=0, protocol="tls://", security=security, dashboard=False, dashboard_address=f"{HOST}:0"
+            )
+        )
+        scheduler.http_server.stop()
+        await scheduler.register_scheduler_plugin(ControllerPlugin(cluster_id, name), idempotent=True)
+        worker = await stack.enter_async_context(
+            Worker(
+                scheduler.address,
+                host=HOST,
+                protocol="tls://",
+                security=security,
+                nthreads=config["num_cpus"],
+                dashboard=False,
+                dashboard_address=f"{HOST}:0",
+                plugins=[AgentPlugin(cleanup=(scratch, directory))],
+            )
+        )
+        worker.http_server.stop()
+        connection = Connection(
+            id=cluster_id,
+            name=name,
+            address=scheduler.address,
+            kind="embedded",
+            pid=config["pid"],
+            host=socket.gethostname(),
+            created=time.time(),
+            notebook=config["notebook"],
+            python=sys.executable,
+        )
+        tls = {
+            "ca": security.tls_ca_file,
+            "cert": security.tls_client_cert,
+            "key": security.tls_client_key,
+        }
+        registration = register(connection, tls)
+        stack.callback(registration.remove)
+        print(json.dumps({"address": scheduler.address}), flush=True)
+        await ended.wait()
+
+
+def watch_driver(pid: int, ended: asyncio.Event) -> None:
+    """Set *ended* when the driver hangs up, or its process is gone, or we are asked to end."""
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        ended.set()
+        loop.call_later(CLOSE_TIMEOUT, os._exit, 1)
+
+    def read() -> None:
+        if not os.read(0, 1024):
+            loop.remove_reader(0)
+            end()
+
+    loop.add_reader(0, read)
+    loop.add_signal_handler(signal.SIGTERM, end)
+    if hasattr(os, "pidfd_open"):
+        # Children of the driver may have inherited the pipe; its process id tells the truth.
+        with contextlib.suppress(OSError):
+            descriptor = os.pidfd_open(pid)
+
+            def gone() -> None:
+                loop.remove_reader(descriptor)
+                os.close(descriptor)
+                end()
+
+            loop.add_reader(descriptor, gone)
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(0, 65536)
+        if not piece:
+            return
+        line += piece
+    config = json.loads(line)
+    sys.path[:] = [*config["sys_path"], *(entry for entry in sys.path if entry not in config["sys_path"])]
+    asyncio.run(run(config))
+    # Threads of libraries must not keep the process alive.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Connection files: how kernels, terminals and the panel find this user's clusters.
+
+Each cluster has a directory in the Jupyter runtime directory, entered by its user alone, with ``connection.json`` and, for
+clusters with TLS, the key and certificates in files of their own. Whoever keeps the cluster alive (the head of an embedded one,
+the driver attached to another) holds a lock on ``alive``. The kernel drops that lock however the process ends, so a file whose
+lock is free is *proven* dead, and is removed by whoever notices.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+_CONNECTION = "connection.json"
+_LOCK = "alive"
+_TLS = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Connection:
+    """What a connection file says. It holds no secret."""
+
+    id: str
+    name: str
+    #: Address of the Dask scheduler.
+    address: str
+    #: ``embedded`` (lives and dies with its driver) or ``attached`` (a Dask cluster that a driver uses).
+    kind: str
+    #: Process id of the driver.
+    pid: int
+    host: str
+    #: Unix seconds.
+    created: float
+    #: Path of the notebook or script of the driver; "" if unknown.
+    notebook: str
+    python: str
+    #: Whether the directory holds TLS files.
+    tls: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @property
+    def directory(self) -> Path:
+        return registry_directory() / self.id
+
+    def tls_files(self) -> dict[str, str]:
+        """Return the paths of ``ca``, ``cert`` and ``key``; empty for a cluster without TLS."""
+        return {role: str(self.directory / name) for role, name in _TLS.items()} if self.tls else {}
+
+
+class Registration:
+    """A cluster's entry while this process keeps it alive. :meth:`remove` ends it."""
+
+    def __init__(self, connection: Connection, lock: int) -> None:
+        self.connection = connection
+        self._lock = lock
+
+    def remove(self) -> None:
+        """Remove the entry; harmless the second time."""
+        if self._lock >= 0:
+            shutil.rmtree(self.connection.directory, ignore_errors=True)
+            os.close(self._lock)
+            self._lock = -1
+
+
+def registry_directory() -> Path:
+    """Return the directory of this user's connection files."""
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    return Path(jupyter_runtime_dir()) / "shoal"
+
+
+def register(connection: Connection, tls: dict[str, str] | None = None) -> Registration:
+    """Write the entry of a cluster and hold its lock.
+
+    Parameters
+    ----------
+    tls
+        PEM texts of ``ca``, ``cert`` and ``key``.
+    """
+    connection = dataclasses.replace(connection, tls=bool(tls))
+    top = registry_directory()
+    top.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Made under a name that nobody lists and moved into place when complete.
+    draft = top / f".{connection.id}.{os.getpid()}"
+    draft.mkdir(mode=0o700)
+    lock = os.open(draft / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for role, text in (tls or {}).items():
+        _write_private(draft / _TLS[role], text)
+    _write_private(draft / _CONNECTION, json.dumps(connection.to_json(), indent=2))
+    draft.rename(top / connection.id)
+    return Registration(connection, lock)
+
+
+def list_clusters() -> list[Connection]:
+    """Return this user's live clusters, oldest first; entries of dead ones are removed."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for directory in registry_directory().iterdir():
+            connection = _read(directory) if not directory.name.startswith(".") else None
+            if connection is not None:
+                found.append(connection)
+    found.sort(key=lambda connection: connection.created)
+    # Several drivers may be attached to one cluster: it is listed once.
+    return list({connection.address: connection for connection in reversed(found)}.values())[::-1]
+
+
+def find(cluster_id: str) -> Connection | None:
+    """Return the live cluster with this id."""
+    if not cluster_id or "/" in cluster_id or cluster_id.startswith("."):
+        return None
+    return _read(registry_directory() / cluster_id)
+
+
+def find_by_name(name: str) -> Connection | None:
+    """Return the newest live cluster whose id, name or address is *name*."""
+    return next((c for c in reversed(list_clusters()) if name in (c.id, c.name, c.address)), None)
+
+
+def _read(directory: Path) -> Connection | None:
+    try:
+        fields = json.loads((directory / _CONNECTION).read_text())
+        connection = Connection(**fields)
+    except (OSError, ValueError, TypeError):
+        return None
+    if connection.host == socket.gethostname() and _is_dead(directory):
+        shutil.rmtree(directory, ignore_errors=True)
+        return None
+    return connection
+
+
+def _is_dead(directory: Path) -> bool:
+    try:
+        lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return True
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)

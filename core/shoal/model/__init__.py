@@ -1,0 +1,1 @@
+"""What every layer speaks of: ids, resources, options, messages and errors. Imports nothing of ours."""

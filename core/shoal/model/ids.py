@@ -1,0 +1,52 @@
+"""Typed identifiers with a readable prefix, unique without asking anybody.
+
+An id is a string ``<kind>-<origin>-<number>``: *origin* is random and belongs to the process that makes the id,
+*number* counts there. Ids sort by age within one origin and say in any log what they name.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+from typing import NewType
+
+ClusterId = NewType("ClusterId", str)
+NodeId = NewType("NodeId", str)
+ExecutorId = NewType("ExecutorId", str)
+OwnerId = NewType("OwnerId", str)
+JobId = NewType("JobId", str)
+LeaseId = NewType("LeaseId", str)
+TaskId = NewType("TaskId", str)
+ObjectId = NewType("ObjectId", str)
+ActorId = NewType("ActorId", str)
+FunctionId = NewType("FunctionId", str)
+
+_origin = ""
+_origin_pid = 0
+_numbers = itertools.count(1)
+
+
+def random_id(kind: str) -> str:
+    """Return an id that no other process makes: 48 random bits after *kind*."""
+    return f"{kind}-{secrets.token_hex(6)}"
+
+
+def next_number() -> str:
+    """Return ``<origin>-<number>``, cheap enough for one per task; a forked child gets an origin of its own."""
+    global _origin, _origin_pid
+    if _origin_pid != os.getpid():
+        _origin, _origin_pid = secrets.token_hex(5), os.getpid()
+    return f"{_origin}-{next(_numbers)}"
+
+
+def new_task_id() -> TaskId:
+    return TaskId("task-" + next_number())
+
+
+def new_object_id() -> ObjectId:
+    return ObjectId("obj-" + next_number())
+
+
+def new_actor_id() -> ActorId:
+    return ActorId("actor-" + next_number())

@@ -1,0 +1,436 @@
+"""Every message that travels between our processes, and how it becomes bytes.
+
+A message is a named tuple of plain values (strings, numbers, bytes, tuples, None). On the wire it is an array whose
+first item is the message's number in :data:`KINDS`; a batch of messages is an array of those, packed with msgpack.
+Nothing in a message is executed by decoding it: user values travel as opaque byte frames and are unpickled only in
+the process that asked for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgpack
+
+#: Peers with another number refuse each other at the greeting.
+PROTOCOL_VERSION = 1
+
+#: Where a value is: see :mod:`shoal.runtime.payload`.
+Payload = tuple[Any, ...]
+#: ``(name, amount)`` pairs.
+WireResources = tuple[tuple[str, float], ...]
+
+
+# -- greetings ---------------------------------------------------------------------------------------------------
+
+
+class OwnerHello(NamedTuple):
+    """Owner -> controller, first on the stream."""
+
+    protocol: int
+    owner_id: str
+    job_id: str
+    address: str
+    is_driver: bool
+    versions: dict[str, str]
+
+
+class AgentHello(NamedTuple):
+    """Node agent -> controller, first on the stream. ``worker`` is the address of its Dask worker, ``store`` its directory."""
+
+    protocol: int
+    node_id: str
+    worker: str
+    host: str
+    store: str
+    total: WireResources
+    versions: dict[str, str]
+
+
+class Welcome(NamedTuple):
+    """Controller -> owner or agent: you are known. ``nodes`` is ``(node_id, worker, host, store, versions)`` for each node."""
+
+    cluster_id: str
+    name: str
+    versions: dict[str, str]
+    nodes: tuple[tuple[str, str, str, str, dict[str, str]], ...]
+
+
+class Refused(NamedTuple):
+    """Controller -> anybody: not with this protocol."""
+
+    reason: str
+
+
+class PeerHello(NamedTuple):
+    """Owner or executor -> the peer it has just connected to."""
+
+    protocol: int
+    owner_id: str
+    job_id: str
+    address: str
+
+
+class ExecutorHello(NamedTuple):
+    """Executor -> its agent: ready for work at ``address``."""
+
+    executor_id: str
+    address: str
+    pid: int
+
+
+class Preload(NamedTuple):
+    """Executor -> agent: tasks use this module; import it in the template so that new executors have it."""
+
+    module: str
+
+
+# -- leases and actors ---------------------------------------------------------------------------------------------
+
+
+class Demand(NamedTuple):
+    """Owner -> controller: how many leases of this class I want *in all* (an absolute number, so repeats are safe)."""
+
+    resources: WireResources
+    wanted: int
+
+
+class LeaseGranted(NamedTuple):
+    """Controller -> owner."""
+
+    lease_id: str
+    resources: WireResources
+    node_id: str
+    executor_id: str
+    address: str
+
+
+class Infeasible(NamedTuple):
+    """Controller -> owner: no node could ever hold this. ``actor_id`` is empty for tasks."""
+
+    resources: WireResources
+    largest: WireResources
+    actor_id: str
+
+
+class Reclaim(NamedTuple):
+    """Controller -> owner: give this lease back, when it next idles or (not ``idle_only``) as soon as it drains."""
+
+    lease_id: str
+    idle_only: bool
+
+
+class ReturnLease(NamedTuple):
+    """Owner -> controller: nothing of mine runs there any more."""
+
+    lease_id: str
+
+
+class LeaseLost(NamedTuple):
+    """Controller -> owner: the executor behind the lease is gone."""
+
+    lease_id: str
+    cause: str
+    stderr: str
+
+
+class CreateActor(NamedTuple):
+    """Owner -> controller."""
+
+    actor_id: str
+    resources: WireResources
+    class_name: str
+    name: str
+
+
+class KillActor(NamedTuple):
+    """Anybody -> controller: end the process of this actor now."""
+
+    actor_id: str
+    cause: str
+
+
+class WatchActor(NamedTuple):
+    """Holder of a handle -> controller: tell me where the actor is and when it dies."""
+
+    actor_id: str
+
+
+class ActorAlive(NamedTuple):
+    """Controller -> watchers."""
+
+    actor_id: str
+    node_id: str
+    executor_id: str
+    address: str
+
+
+class ActorDead(NamedTuple):
+    """Controller -> watchers. The last word about this actor."""
+
+    actor_id: str
+    cause: str
+    stderr: str
+
+
+class StartLease(NamedTuple):
+    """Controller -> agent: bind an executor to this lease; an actor gets a fresh one of its own."""
+
+    lease_id: str
+    job_id: str
+    resources: WireResources
+    actor_id: str
+
+
+class LeaseStarted(NamedTuple):
+    """Agent -> controller."""
+
+    lease_id: str
+    executor_id: str
+    address: str
+
+
+class EndLease(NamedTuple):
+    """Controller -> agent. With ``kill`` the executor is ended, else it may serve the same job again."""
+
+    lease_id: str
+    kill: bool
+
+
+class ExecutorDied(NamedTuple):
+    """Agent -> controller: the executor bound to this lease is gone (or could not be started)."""
+
+    lease_id: str
+    cause: str
+    stderr: str
+
+
+class OwnerGone(NamedTuple):
+    """Controller -> agents: release what this owner stored; with ``job_ended``, end the job's idle executors too."""
+
+    owner_id: str
+    job_id: str
+    job_ended: bool
+
+
+class Waiting(NamedTuple):
+    """Executor -> agent -> controller: work on this lease waits for other work (or goes on): lend its CPUs."""
+
+    lease_id: str
+    waiting: bool
+
+
+class NodeUsage(NamedTuple):
+    """Agent -> controller, about once a second. Memory in bytes, ``cpu_ratio`` in 0-1."""
+
+    cpu_ratio: float
+    memory: int
+    memory_used: int
+    executors: int
+
+
+class OwnerStats(NamedTuple):
+    """Owner -> controller, a few times a second while something happens.
+
+    ``functions`` holds ``(name, running, finished, failed, seconds)`` of each function that changed: absolute numbers.
+    """
+
+    queued: int
+    functions: tuple[tuple[str, int, int, int, float], ...]
+
+
+# -- work ----------------------------------------------------------------------------------------------------------
+
+
+class Define(NamedTuple):
+    """Owner -> executor, once per stream: the pickled function or class that ``function_id`` names."""
+
+    function_id: str
+    pickled: bytes
+
+
+class Run(NamedTuple):
+    """Owner -> executor: run one task, or one call of the actor that lives there.
+
+    ``method`` is empty for a task, ``__init__`` to create the actor, else the method's name. ``args`` is the payload of
+    ``(positional, keyword)`` in which each awaited ref is a placeholder; ``dependencies`` holds their payloads in order.
+    """
+
+    task_id: str
+    lease_id: str
+    function_id: str
+    method: str
+    name: str
+    args: Payload
+    dependencies: tuple[Payload, ...]
+    cell: str | None
+    driver: str
+    attempt: int
+
+
+class Done(NamedTuple):
+    """Executor -> owner: the result's payload and the seconds it took.
+
+    ``contained`` lists the refs inside the result, each as ``(object_id, owner's address)``, for which the receiver already counts as
+    a borrower; ``retained`` lists borrowed refs that the executor goes on holding, for which the receiver has it counted.
+    """
+
+    task_id: str
+    payload: Payload
+    seconds: float
+    contained: tuple[tuple[str, str], ...]
+    retained: tuple[tuple[str, str], ...]
+
+
+class Recall(NamedTuple):
+    """Owner -> executor: send back the tasks of this lease that have not begun."""
+
+    lease_id: str
+
+
+class Returned(NamedTuple):
+    """Executor -> owner: these did not begin and will not; ``waiting`` says that the running task waits for others."""
+
+    lease_id: str
+    task_ids: tuple[str, ...]
+    waiting: bool
+
+
+class Resumed(NamedTuple):
+    """Executor -> owner: the task that waited goes on."""
+
+    lease_id: str
+
+
+class CancelTask(NamedTuple):
+    """Owner -> executor: interrupt it, or drop it if it has not begun."""
+
+    task_id: str
+
+
+class Output(NamedTuple):
+    """Executor -> driver: what a task printed (``stdout``, ``stderr``) or displayed (``display``, JSON)."""
+
+    task_id: str
+    task_name: str
+    cell: str | None
+    executor_id: str
+    kind: str
+    data: str
+
+
+# -- objects -------------------------------------------------------------------------------------------------------
+
+
+class Locate(NamedTuple):
+    """Borrower -> owner: answer with the payload as soon as the object is ready."""
+
+    object_id: str
+
+
+class Located(NamedTuple):
+    """Owner -> borrower; ``contained`` as in :class:`Done`."""
+
+    object_id: str
+    payload: Payload
+    contained: tuple[tuple[str, str], ...]
+
+
+class Borrow(NamedTuple):
+    """Anybody -> owner: ``borrower`` holds the object (+1) or has let it go (-1)."""
+
+    object_id: str
+    borrower: str
+    change: int
+
+
+class ReadSegment(NamedTuple):
+    """Reader -> holder: send this range of bytes of a segment."""
+
+    request: int
+    path: str
+    offset: int
+    length: int
+
+
+class SegmentData(NamedTuple):
+    """Holder -> reader; ``data`` is None when there is no such segment."""
+
+    request: int
+    data: bytes | None
+
+
+class FreeSegment(NamedTuple):
+    """Owner -> agent of another machine: remove this segment."""
+
+    path: str
+
+
+#: Position is the number on the wire: append only, and raise PROTOCOL_VERSION when one changes its fields.
+KINDS: tuple[type[Any], ...] = (
+    OwnerHello,
+    AgentHello,
+    Welcome,
+    Refused,
+    PeerHello,
+    ExecutorHello,
+    Demand,
+    LeaseGranted,
+    Infeasible,
+    Reclaim,
+    ReturnLease,
+    LeaseLost,
+    CreateActor,
+    KillActor,
+    WatchActor,
+    ActorAlive,
+    ActorDead,
+    StartLease,
+    LeaseStarted,
+    EndLease,
+    ExecutorDied,
+    OwnerGone,
+    Waiting,
+    NodeUsage,
+    OwnerStats,
+    Define,
+    Run,
+    Done,
+    Recall,
+    Returned,
+    Resumed,
+    CancelTask,
+    Output,
+    Locate,
+    Located,
+    Borrow,
+    ReadSegment,
+    SegmentData,
+    FreeSegment,
+    Preload,
+)
+_NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
+
+Message = Any
+
+
+def pack(batch: Iterable[Message]) -> bytes:
+    """Turn a batch of messages into bytes."""
+    packed: bytes = msgpack.packb([(_NUMBERS[type(message)], *message) for message in batch], use_bin_type=True)
+    return packed
+
+
+def unpack(data: bytes | memoryview) -> list[Message]:
+    """Turn bytes into the batch of messages they hold.
+
+    Raises
+    ------
+    ValueError
+        The bytes are not a batch of messages of this protocol.
+    """
+    try:
+        rows = msgpack.unpackb(data, use_list=False, raw=False)
+        return [KINDS[row[0]](*row[1:]) for row in rows]
+    except (IndexError, TypeError, msgpack.UnpackException, ValueError) as error:
+        raise ValueError(f"not a batch of shoal messages: {error}") from error

@@ -1,0 +1,5 @@
+"""Output of tasks, under the name users import: ``shoal.output``."""
+
+from shoal.api.output import OutputEvent, publish_display, set_sink
+
+__all__ = ["OutputEvent", "publish_display", "set_sink"]

@@ -1,0 +1,277 @@
+"""The node agent: executors, object store and resources of one Dask worker's share of a machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from shoal.model import messages as m
+from shoal.model.errors import ConnectError
+from shoal.model.ids import random_id
+from shoal.model.resources import make_resources
+from shoal.runtime.scope import Scope
+from shoal.runtime.store import Store, read_range, unlink_quietly
+from shoal.runtime.template_config import TemplateConfig
+from shoal.runtime.versions import versions_here
+from shoal.state import pool
+from shoal.transport.comms import Security, address_host, connect
+from shoal.transport.stream import Comm, Stream
+
+CONNECT_TIMEOUT = 10.0
+#: Seconds between two reports of the node's load.
+USAGE_INTERVAL = 1.0
+#: Lines and bytes kept of what an executor last wrote to stderr.
+LAST_LINES = 20
+LAST_BYTES = 8_000
+#: How often a template that ended by itself is replaced.
+MAX_TEMPLATE_ENDS = 3
+
+
+class Agent:
+    """See the module's description. Lives on the Dask worker's event loop."""
+
+    def __init__(
+        self,
+        worker_address: str,
+        controller: str,
+        security: Security,
+        resources: dict[str, float],
+        cleanup: tuple[str, ...] = (),
+    ) -> None:
+        self.node_id = random_id("node")
+        self._address = worker_address
+        self._controller_address = controller
+        self._security = security
+        self._resources = resources
+        self._cleanup = cleanup
+        self._scope = Scope(f"agent {self.node_id}")
+        self._pool = pool.ExecutorPool(lambda: random_id("exec"), int(resources.get("num_cpus", 1)))
+        self._store = Store.create(self.node_id, worker_address)
+        self._logs = Path(tempfile.mkdtemp(prefix=f"shoal-{os.getuid()}-logs-"))
+        self._controller: Stream | None = None
+        self._streams: dict[str, Stream] = {}
+        self._template: subprocess.Popen[bytes] | None = None
+        self._control: asyncio.StreamWriter | None = None
+        self._template_ends = 0
+        self._closing = False
+
+    async def start(self) -> None:
+        """Start the template and the first executors, and join the cluster; returns when the controller knows us."""
+        await self._start_template()
+        self._carry_out()
+        await self._join()
+        self._scope.start(self._report_usage())
+
+    async def close(self) -> None:
+        """Leave: executors end, the store goes. Returns when the template has cleaned up, or after 5 s."""
+        if self._closing:
+            return
+        self._closing = True
+        await self._scope.close()
+        for stream in (*self._streams.values(), *([self._controller] if self._controller else [])):
+            stream.abort()
+        if self._control is not None:
+            self._control.close()
+        template = self._template
+        if template is not None:
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, template.wait, 5.0)
+            except subprocess.TimeoutExpired:
+                template.kill()
+                template.wait()
+        self._store.remove()
+
+    # -- executors, and peers that read our store ----------------------------------------------------------------
+
+    async def serve(self, comm: Comm) -> None:
+        """Serve a stream that the Dask worker has accepted for us, to its end."""
+        stream = Stream(comm, self._message)
+        await stream.run()
+        if self._streams.get(stream.peer_id) is stream:
+            del self._streams[stream.peer_id]
+
+    def _message(self, stream: Stream, message: m.Message) -> None:
+        match message:
+            case m.ExecutorHello(executor_id, address, pid):
+                stream.peer_id = executor_id
+                self._streams[executor_id] = stream
+                self._pool.ready(executor_id, address, pid)
+                self._carry_out()
+            case m.Waiting():
+                self._tell_controller(message)
+            case m.Preload(module):
+                self._command(op="preload", module=module)
+            case m.ReadSegment(request, path, offset, length):
+                data = read_range(path, offset, length) if self._in_store(path) else None
+                stream.send_nowait(m.SegmentData(request, data))
+            case m.FreeSegment(path):
+                if self._in_store(path):
+                    unlink_quietly(path)
+            case m.PeerHello():
+                pass
+            case _:
+                stream.abort()
+
+    def _in_store(self, path: str) -> bool:
+        """Whether *path* names a segment of ours: nobody reads or removes other files through us."""
+        return os.path.dirname(path) == self._store.directory
+
+    # -- the controller ------------------------------------------------------------------------------------------
+
+    async def _join(self) -> None:
+        comm = await connect(self._controller_address, self._security, CONNECT_TIMEOUT, to_dask_server=True)
+        welcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_message(stream: Stream, message: m.Message) -> None:
+            if isinstance(message, m.Welcome):
+                welcome.set_result(None)
+            elif isinstance(message, m.Refused):
+                welcome.set_exception(ConnectError(message.reason))
+            else:
+                self._obey(message)
+
+        self._controller = stream = Stream(comm, on_message)
+        stream.send_nowait(
+            m.AgentHello(
+                m.PROTOCOL_VERSION,
+                self.node_id,
+                self._address,
+                address_host(self._address),
+                self._store.directory,
+                make_resources(self._resources),
+                versions_here(),
+            )
+        )
+        self._scope.start(self._run_controller(stream))
+        await asyncio.wait_for(welcome, CONNECT_TIMEOUT)
+
+    async def _run_controller(self, stream: Stream) -> None:
+        """Without a controller there is no work to come: every executor ends."""
+        await stream.run()
+        if not self._closing:
+            for executor in list(self._pool.executors.values()):
+                self._command(op="kill", executor_id=executor.executor_id)
+
+    def _obey(self, message: m.Message) -> None:
+        match message:
+            case m.StartLease(lease_id, job_id, _, actor_id):
+                self._pool.start_lease(lease_id, job_id, fresh=bool(actor_id))
+            case m.EndLease(lease_id, kill):
+                self._pool.end_lease(lease_id, kill)
+            case m.OwnerGone(owner_id, job_id, job_ended):
+                self._store.remove_of(owner_id)
+                if job_ended:
+                    self._pool.job_ended(job_id)
+        self._carry_out()
+
+    def _tell_controller(self, message: m.Message) -> None:
+        if self._controller is not None:
+            self._controller.send_nowait(message)
+
+    def _carry_out(self) -> None:
+        for action in self._pool.flush():
+            match action:
+                case pool.Spawn(executor_id):
+                    self._command(op="spawn", executor_id=executor_id)
+                case pool.Kill(executor_id):
+                    self._command(op="kill", executor_id=executor_id)
+                case pool.Bound(lease_id, executor):
+                    self._tell_controller(m.LeaseStarted(lease_id, executor.executor_id, executor.address))
+                case pool.Died(lease_id, executor_id, cause):
+                    self._tell_controller(m.ExecutorDied(lease_id, cause, self._last_words(executor_id)))
+
+    async def _report_usage(self) -> None:
+        psutil.cpu_percent()  # the first call only starts the measurement
+        while True:
+            await asyncio.sleep(USAGE_INTERVAL)
+            memory = psutil.virtual_memory()
+            ratio = psutil.cpu_percent() / 100
+            used = memory.total - memory.available
+            self._tell_controller(m.NodeUsage(ratio, memory.total, used, len(self._pool.executors)))
+
+    # -- the template --------------------------------------------------------------------------------------------
+
+    async def _start_template(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # Not `multiprocessing`: a nanny's worker is a daemon and may have no children there. A session of its own
+            # keeps the kernel's interrupts away.
+            self._template = subprocess.Popen(
+                [sys.executable, "-m", "shoal.runtime.template", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        reader, self._control = await asyncio.open_unix_connection(sock=ours)
+        config = TemplateConfig(
+            agent=self._address,
+            controller=self._controller_address,
+            host=address_host(self._address),
+            security=self._security,
+            store=self._store,
+            logs=str(self._logs),
+            cleanup=self._cleanup,
+            sys_path=tuple(sys.path),
+        )
+        self._control.write(config.to_line())
+        self._scope.start(self._read_template(reader))
+
+    async def _read_template(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            report: dict[str, Any] = json.loads(line)
+            if report["op"] == "exited":
+                self._pool.exited(report["executor_id"], describe_end(report["status"]))
+                self._carry_out()
+                self._remove_log(report["executor_id"])
+        if self._closing:
+            return
+        # Killed from outside: the executors went with it. A new one takes over, unless that keeps happening.
+        self._template_ends += 1
+        self._pool.all_exited("the template process of its node ended")
+        if self._template_ends <= MAX_TEMPLATE_ENDS:
+            await self._start_template()
+            self._carry_out()
+        elif self._controller is not None:
+            self._carry_out()
+            await self._controller.close()
+
+    def _command(self, **command: Any) -> None:
+        if self._control is not None and not self._control.is_closing():
+            self._control.write(json.dumps(command).encode() + b"\n")
+
+    def _last_words(self, executor_id: str) -> str:
+        try:
+            with open(self._logs / f"{executor_id}.log", "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - LAST_BYTES))
+                text = file.read().decode(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(deque(text.splitlines(), maxlen=LAST_LINES))
+
+    def _remove_log(self, executor_id: str) -> None:
+        (self._logs / f"{executor_id}.log").unlink(missing_ok=True)
+
+
+def describe_end(status: int) -> str:
+    """Say how a process ended, from its wait status."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"its process exited with status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = " (the system may have run out of memory)" if name == "SIGKILL" else ""
+    return f"its process was ended by {name}{hint}"

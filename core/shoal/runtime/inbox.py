@@ -1,0 +1,37 @@
+"""The door from any thread into the event loop, for events that need no answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+
+class Inbox:
+    """A queue of calls to be made on the loop, which is woken once for each burst of them.
+
+    ``put`` takes no lock and never blocks, so that it may be called from anywhere, the garbage collector included.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._calls: deque[tuple[Callable[[Any], None], Any]] = deque()
+        self._woken = False
+
+    def put(self, function: Callable[[Any], None], argument: Any) -> None:
+        """Have ``function(argument)`` called on the loop, in the order of the puts; dropped if the loop has ended."""
+        self._calls.append((function, argument))
+        if not self._woken:
+            self._woken = True
+            try:
+                self._loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:  # the loop is closed
+                self._calls.clear()
+
+    def _drain(self) -> None:
+        self._woken = False
+        calls = self._calls
+        while calls:
+            function, argument = calls.popleft()
+            function(argument)

@@ -1,0 +1,89 @@
+"""Payloads: how a value, or the error in its place, travels in messages.
+
+========  ==========================================  ==============================================
+kind      fields                                      meaning
+========  ==========================================  ==============================================
+``"i"``   frames…                                     the value itself
+``"s"``   holder, path, sizes                         a segment in the store of *holder*'s node
+``"e"``   pickled error                               the task failed with this error
+``"r"``   object id, owner's address                  ask the owner (in dependencies only)
+========  ==========================================  ==============================================
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shoal.model.errors import ObjectLostError
+from shoal.model.messages import Payload
+from shoal.runtime import remote_errors
+from shoal.runtime.serialization import Frame, dumps, loads, total_nbytes
+from shoal.runtime.store import Store, map_segment, split, unlink_quietly
+
+#: Values up to this many bytes travel inside messages and stay with their owner.
+INLINE_LIMIT = 100 * 1024
+
+INLINE, SEGMENT, ERROR, REFERENCE = "i", "s", "e", "r"
+
+
+def from_frames(frames: list[Frame], store: Store | None, name: str) -> Payload:
+    """Make the payload of serialized *frames*: inline, or as segment *name* if large and this node has a store."""
+    if store is None or total_nbytes(frames) <= INLINE_LIMIT:
+        return (INLINE, *(bytes(frame) for frame in frames))
+    path, sizes = store.write(name, frames)
+    return (SEGMENT, store.holder, path, sizes)
+
+
+def from_error(error: BaseException) -> Payload:
+    """Make the payload of a failed task."""
+    return (ERROR, remote_errors.dump(error))
+
+
+def is_error(payload: Payload) -> bool:
+    return bool(payload[0] == ERROR)
+
+
+def load(payload: Payload, fetched: memoryview | None = None) -> Any:
+    """Return the value, or raise the error.
+
+    Parameters
+    ----------
+    fetched
+        The segment's bytes if they had to be fetched from another machine.
+
+    Raises
+    ------
+    ObjectLostError
+        The segment is gone.
+    """
+    kind = payload[0]
+    if kind == INLINE:
+        return loads(payload[1:])
+    if kind == ERROR:
+        raise remote_errors.load(payload[1])
+    _, _, path, sizes = payload
+    if fetched is not None:
+        return loads(split(fetched, sizes))
+    try:
+        return loads(map_segment(path, sizes))
+    except FileNotFoundError:
+        raise ObjectLostError(f"The stored value `{path}` is gone.", object_id=path) from None
+
+
+def free(payload: Payload) -> str | None:
+    """Release what a payload names; returns the holder's address if another machine has to do it."""
+    if payload[0] == SEGMENT:
+        unlink_quietly(payload[2])
+        holder: str = payload[1]
+        return holder
+    return None
+
+
+def nbytes(payload: Payload) -> int:
+    """Size of the value in bytes."""
+    if payload[0] == SEGMENT:
+        return sum(payload[3])
+    return sum(len(part) for part in payload[1:] if isinstance(part, bytes))
+
+
+EMPTY_ARGUMENTS: Payload = (INLINE, dumps(((), {}))[0][0])

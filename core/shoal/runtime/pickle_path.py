@@ -1,0 +1,83 @@
+"""Finding the part of a value that does not pickle, and how to get there: ``model.logger._lock``."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import cloudpickle
+
+#: Parts looked at before the search settles for the deepest one found.
+MAX_PARTS = 2_000
+
+
+def explain(value: Any, name: str) -> tuple[str, str]:
+    """Return the path to the smallest part of *value* that does not pickle, and what pickling it said.
+
+    The search goes through attributes, containers, closures, globals and defaults of functions, depth first, and looks
+    at no object twice.
+    """
+    reason = _failure(value) or "it could not be pickled"
+    path, seen, budget = name, {id(value)}, MAX_PARTS
+    while True:
+        for step, part in _parts(value):
+            budget -= 1
+            if budget < 0:
+                return path, reason
+            if id(part) in seen:
+                continue
+            seen.add(id(part))
+            failure = _failure(part)
+            if failure is not None:
+                value, path, reason = part, path + step, failure
+                break
+        else:
+            return path, reason
+
+
+def _failure(value: Any) -> str | None:
+    try:
+        cloudpickle.dumps(value)
+    except RecursionError:
+        return "it is nested too deeply (or refers to itself through a reducer)"
+    except Exception as error:  # boundary: reducers are user code
+        return str(error) or type(error).__name__
+    return None
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield f"[{key!r}]", part
+    elif isinstance(value, (list, tuple)):
+        for index, part in enumerate(value):
+            yield f"[{index}]", part
+    elif isinstance(value, (set, frozenset)):
+        for part in value:
+            yield "{…}", part
+    elif isinstance(value, types.FunctionType):
+        for free_name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+            try:
+                yield f"<closure>.{free_name}", cell.cell_contents
+            except ValueError:  # not filled yet
+                continue
+        for global_name in value.__code__.co_names:
+            if global_name in value.__globals__:
+                yield f"<global>.{global_name}", value.__globals__[global_name]
+        for index, part in enumerate(value.__defaults__ or ()):
+            yield f"<default {index}>", part
+    elif isinstance(value, types.MethodType):
+        yield ".__self__", value.__self__
+    else:
+        for name, part in _attributes(value):
+            yield f".{name}", part
+
+
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    yield from getattr(value, "__dict__", {}).items()
+    for cls in type(value).__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if not name.startswith("__") and hasattr(value, name):
+                yield name, getattr(value, name)

@@ -1,0 +1,90 @@
+"""Object refs: handles to immutable values that may not be ready yet."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+from shoal.model.errors import NotInitializedError, SerializationError
+
+if TYPE_CHECKING:
+    from shoal.runtime.owner import Owner
+
+_collector = threading.local()
+_current_owner: Callable[[], Owner] | None = None
+
+
+class ObjectRef:
+    """Handle to an immutable value in the cluster, possibly not ready.
+
+    Get the value with :func:`shoal.get` or ``await ref``; pass the ref to a task or an actor and it arrives there as the
+    value. The value lives as long as some ref to it does. Refs are made by shoal, never by hand.
+    """
+
+    __slots__ = ("__weakref__", "_id", "_owner", "_owner_address")
+
+    def __init__(self, object_id: str, owner_address: str, owner: Owner) -> None:
+        """Wrap a hold on the object table's entry that the caller has already taken."""
+        self._id = object_id
+        self._owner_address = owner_address
+        self._owner = owner
+
+    @property
+    def id(self) -> str:
+        """Readable, unique id of the object."""
+        return self._id
+
+    def __repr__(self) -> str:
+        return f"ObjectRef({self._id})"
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectRef) and other._id == self._id
+
+    def __del__(self) -> None:
+        # In the garbage collector, on any thread: append and wake, take no lock. The owner is missing only if
+        # __init__ was never reached.
+        owner = getattr(self, "_owner", None)
+        if owner is not None:
+            owner.drop_nowait(self._id)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._owner.get_async(self).__await__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        found: list[ObjectRef] | None = getattr(_collector, "found", None)
+        if found is None:
+            raise SerializationError(
+                f"`{self!r}` can travel only inside arguments, results and `put` values: a pickle of your own would not keep "
+                "the object alive.",
+                path=repr(self),
+            )
+        found.append(self)
+        return _rebuild, (self._id, self._owner_address)
+
+
+def _rebuild(object_id: str, owner_address: str) -> ObjectRef:
+    if _current_owner is None:
+        raise NotInitializedError("This process has no shoal runtime, so it cannot hold object refs.")
+    return _current_owner().hold(object_id, owner_address)
+
+
+def set_current_owner(find: Callable[[], Owner] | None) -> None:
+    """Say which owner refs that arrive in this process belong to."""
+    global _current_owner
+    _current_owner = find
+
+
+@contextlib.contextmanager
+def collecting() -> Iterator[list[ObjectRef]]:
+    """Allow refs to be pickled on this thread for the time being, and list those that were."""
+    before = getattr(_collector, "found", None)
+    _collector.found = found = []
+    try:
+        yield found
+    finally:
+        _collector.found = before

@@ -1,0 +1,76 @@
+"""Errors on their way from an executor to the cell that caused them.
+
+The user's own exception travels, with a real traceback: frames as objects that a debugger or IPython can walk and
+whose filenames lead to the cell's source. Frames of shoal itself are cut off at the start.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from types import TracebackType
+
+import cloudpickle
+from tblib import Traceback
+
+from shoal.model.errors import RemoteError
+from shoal.runtime import refs
+
+
+def dump(error: BaseException) -> bytes:
+    """Pickle *error*, its traceback, and what it was raised from."""
+    chain: list[tuple[bytes, dict[str, object] | None, bool]] = []
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        follow_cause = link.__cause__ is not None
+        chain.append((_dump_one(link), _frames(link.__traceback__), follow_cause or link.__suppress_context__))
+        link = link.__cause__ if follow_cause else None if link.__suppress_context__ else link.__context__
+    return pickle.dumps(chain)
+
+
+def load(data: bytes) -> BaseException:
+    """Rebuild the error with its traceback and chain."""
+    errors: list[tuple[BaseException, bool]] = []
+    for pickled, frames, by_cause in pickle.loads(data):
+        try:
+            error = pickle.loads(pickled)
+        except Exception as failure:  # boundary: user classes may refuse to be rebuilt
+            error = RemoteError(f"An error arrived that cannot be rebuilt here: {failure}", type_name="", text="")
+        if frames is not None:
+            error = error.with_traceback(Traceback.from_dict(frames).as_traceback())
+        errors.append((error, by_cause))
+    for (error, by_cause), (following, _) in zip(errors, errors[1:], strict=False):
+        if by_cause:
+            error.__cause__ = following
+        else:
+            error.__context__ = following
+    return errors[0][0]
+
+
+def strip_own_frames(traceback_: TracebackType | None, own_file: str) -> TracebackType | None:
+    """Cut leading frames up to and including the last one of *own_file*."""
+    result, link = traceback_, traceback_
+    while link is not None:
+        if link.tb_frame.f_code.co_filename == own_file:
+            result = link.tb_next
+        link = link.tb_next
+    return result if result is not None else traceback_
+
+
+def _dump_one(error: BaseException) -> bytes:
+    with refs.collecting():  # an error may mention refs; it does not keep their objects alive
+        try:
+            data = cloudpickle.dumps(error)
+            pickle.loads(data)  # many exceptions pickle and cannot be rebuilt: find out here
+            return bytes(data)
+        except Exception:  # boundary: reducers are user code
+            text = "".join(traceback.format_exception_only(error)).strip()
+            name = type(error).__qualname__
+            stand_in = RemoteError(f"{text} (`{name}` itself cannot be pickled)", type_name=name, text=text)
+            return pickle.dumps(stand_in)
+
+
+def _frames(traceback_: TracebackType | None) -> dict[str, object] | None:
+    return None if traceback_ is None else dict(Traceback(traceback_).as_dict())

@@ -1,0 +1,94 @@
+"""Values to frames and back.
+
+A value becomes a pickle (protocol 5) and the buffers it lent out of band, so that arrays are neither copied into the
+pickle nor out of it. Plain pickle goes first because it is several times faster; whatever it cannot name, or names in ``__main__``
+(which is another module on the other side), goes through cloudpickle, which takes code by value.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+import cloudpickle
+
+from shoal.model.errors import SerializationError, ShoalError
+from shoal.runtime import refs
+from shoal.runtime.pickle_path import explain
+
+Frame = bytes | memoryview
+
+
+def dumps(value: Any, what: str = "value") -> tuple[list[Frame], list[refs.ObjectRef]]:
+    """Serialize *value*.
+
+    Parameters
+    ----------
+    what
+        How to call the value in an error, such as ``argument`` or a variable's name.
+
+    Returns
+    -------
+    frames, contained
+        The pickle followed by its out-of-band buffers; the refs found inside the value, nested ones too.
+
+    Raises
+    ------
+    SerializationError
+        Some part cannot be pickled; its ``path`` leads there.
+    """
+    with refs.collecting() as contained:
+        buffers: list[pickle.PickleBuffer] = []
+        try:
+            head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+            by_name = b"__main__" in head
+        except Exception:  # boundary: whatever pickle cannot do, cloudpickle may
+            by_name = True
+        if by_name:
+            buffers.clear()
+            contained.clear()
+            try:
+                head = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+            except ShoalError:
+                raise
+            except Exception as error:  # boundary: reducers are user code and raise anything
+                path, reason = explain(value, what)
+                raise SerializationError(
+                    f"`{path}` cannot be sent to the cluster: {reason}. Leave it out, or make it where it is used.",
+                    path=path,
+                ) from error
+        return [head, *(_contiguous(buffer) for buffer in buffers)], list(contained)
+
+
+def loads(frames: Sequence[Frame]) -> Any:
+    """Rebuild a value. Arrays in it share memory with the buffers."""
+    return pickle.loads(frames[0], buffers=frames[1:])
+
+
+def total_nbytes(frames: Sequence[Frame]) -> int:
+    return sum(frame.nbytes if isinstance(frame, memoryview) else len(frame) for frame in frames)
+
+
+def _contiguous(buffer: pickle.PickleBuffer) -> memoryview:
+    try:
+        return buffer.raw()
+    except BufferError:  # neither C nor Fortran order
+        return memoryview(bytes(buffer))
+
+
+def dumps_code(target: Any, name: str) -> bytes:
+    """Pickle a function or class by the rules of cloudpickle: by name if it can be imported, else by value.
+
+    Raises
+    ------
+    SerializationError
+        It refers to something that cannot travel (or to an object ref: pass those as arguments).
+    """
+    try:
+        return bytes(cloudpickle.dumps(target, protocol=5))
+    except Exception as error:  # boundary: reducers are user code
+        path, reason = explain(target, name)
+        raise SerializationError(
+            f"`{path}` cannot be sent to the cluster: {reason}. Pass it as an argument, or make it where it is used.", path=path
+        ) from error

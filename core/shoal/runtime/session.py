@@ -1,0 +1,43 @@
+"""The owner of this process, for whoever needs *the* runtime: the API, and refs that arrive in values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from shoal.model.errors import NotInitializedError
+from shoal.runtime import refs
+
+if TYPE_CHECKING:
+    from shoal.runtime.owner import Owner
+
+_owner: Owner | None = None
+_emit: Callable[[str, str], None] | None = None
+
+
+def set_owner(owner: Owner | None, emit: Callable[[str, str], None] | None = None) -> None:
+    """Make *owner* this process's runtime; ``emit(kind, data)`` sends output of the running task (executors only)."""
+    global _owner, _emit
+    _owner, _emit = owner, emit
+    refs.set_current_owner(get_owner if owner is not None else None)
+
+
+def get_owner() -> Owner:
+    """Return the runtime.
+
+    Raises
+    ------
+    NotInitializedError
+        There is none.
+    """
+    if _owner is None:
+        raise NotInitializedError("shoal has no cluster in this process. Call `shoal.init()` first.")
+    return _owner
+
+
+def find_owner() -> Owner | None:
+    return _owner
+
+
+def get_emit() -> Callable[[str, str], None] | None:
+    return _emit

@@ -1,0 +1,24 @@
+"""Versions that matter when code travels between processes."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from importlib import metadata
+
+from shoal._version import __version__
+
+#: Packages compared between the driver and the nodes.
+COMPARED = ("cloudpickle", "dask", "distributed", "numpy", "pandas", "torch")
+
+
+@functools.cache
+def versions_here() -> dict[str, str]:
+    """Return the versions of this process, by name; what is not installed is left out."""
+    found = {"python": platform.python_version(), "shoal": __version__}
+    for package in COMPARED:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

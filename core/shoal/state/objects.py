@@ -1,0 +1,174 @@
+"""The object table of one process: which objects it owns or borrows, where their values are, and who holds them.
+
+The process that makes a ref *owns* the object: it knows the value or its location and frees it when nobody holds it
+any more. Any other process that holds a ref is a *borrower* and has told the owner so. An object is held by
+
+- refs in this process (``local``): the user's, those of work in flight, and those of objects whose value contains a ref to it,
+- borrowers, counted by process, because a borrower's "let go" can overtake the word of whoever handed it the ref:
+  counts may pass through -1 and only their coming to rest at zero matters.
+
+The protocol follows the ownership design of Ray (Wang et al., NSDI 2021), with borrows reported when a task ends.
+Refs are made on any thread, so one lock guards the table; refs are dropped inside the garbage collector, where taking a lock could
+deadlock, so drops go through the I/O shell's inbox and arrive here later.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterable
+
+from shoal.model.messages import Payload
+
+
+@dataclasses.dataclass(slots=True)
+class Entry:
+    """One object as this process sees it."""
+
+    object_id: str
+    #: Address of the owner; "" if this process owns the object.
+    owner: str
+    payload: Payload | None = None
+    local: int = 0
+    #: The owner counts this process as a borrower (false while a task that brought the ref is still running here).
+    counted: bool = True
+    borrowers: dict[str, int] = dataclasses.field(default_factory=dict)
+    #: Refs inside this object's value; they hold their objects while this entry lives.
+    contained: tuple[object, ...] = ()
+    #: Called once with the entry when the value is ready; may be called on any thread.
+    waiters: list[Callable[[Entry], None]] = dataclasses.field(default_factory=list)
+
+    @property
+    def held(self) -> bool:
+        return self.local > 0 or bool(self.borrowers)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Free:
+    """This process owned the object and nobody holds it: release the copy that ``payload`` names."""
+
+    object_id: str
+    payload: Payload | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LetGo:
+    """This process borrowed the object and no longer holds it: tell the owner."""
+
+    object_id: str
+    owner: str
+
+
+Action = Free | LetGo
+
+
+class ObjectTable:
+    """See the module's description. Thread-safe; its actions are to be carried out by the caller."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, object_id: str) -> bool:
+        return object_id in self._entries
+
+    def get(self, object_id: str) -> Entry | None:
+        return self._entries.get(object_id)
+
+    def entries(self) -> list[Entry]:
+        with self._lock:
+            return list(self._entries.values())
+
+    def add(self, object_id: str, payload: Payload | None = None, contained: Iterable[object] = ()) -> Entry:
+        """Own a new object, held by one local ref."""
+        entry = self._entries[object_id] = Entry(object_id, "", payload, local=1, contained=tuple(contained))
+        return entry
+
+    def retain(self, object_id: str, owner: str, *, counted: bool) -> bool:
+        """Hold one more local ref; returns whether this process has just become a borrower.
+
+        ``counted`` says whether the owner then knows already.
+        """
+        with self._lock:
+            entry = self._entries.get(object_id)
+            new = entry is None
+            if entry is None:
+                entry = self._entries[object_id] = Entry(object_id, owner, counted=counted)
+            entry.local += 1
+            return new
+
+    def count_uncounted(self) -> list[Entry]:
+        """Return the borrowed objects that their owners do not know of yet; they count from now on."""
+        with self._lock:
+            found = [entry for entry in self._entries.values() if not entry.counted]
+            for entry in found:
+                entry.counted = True
+            return found
+
+    def release(self, object_id: str) -> list[Action]:
+        """Drop one local ref."""
+        with self._lock:
+            entry = self._entries.get(object_id)
+            if entry is None:
+                return []
+            entry.local -= 1
+            return self._check(entry)
+
+    def borrow(self, object_id: str, borrower: str, change: int) -> list[Action]:
+        """A borrower holds the object (+1) or has let it go (-1)."""
+        with self._lock:
+            entry = self._entries.get(object_id)
+            if entry is None:
+                return []
+            count = entry.borrowers.get(borrower, 0) + change
+            if count:
+                entry.borrowers[borrower] = count
+            else:
+                entry.borrowers.pop(borrower, None)
+            return self._check(entry)
+
+    def borrower_gone(self, borrower: str) -> list[Action]:
+        """A process has ended, and every borrow of its with it."""
+        with self._lock:
+            actions: list[Action] = []
+            for entry in [entry for entry in self._entries.values() if borrower in entry.borrowers]:
+                del entry.borrowers[borrower]
+                actions += self._check(entry)
+            return actions
+
+    def ready(self, object_id: str, payload: Payload, contained: Iterable[object] = ()) -> bool:
+        """The value has come. Returns whether anybody still holds the object and it had none yet."""
+        with self._lock:
+            entry = self._entries.get(object_id)
+            if entry is None or entry.payload is not None:
+                return False
+            entry.payload = payload
+            entry.contained = tuple(contained)
+            waiters, entry.waiters = entry.waiters, []
+        for waiter in waiters:
+            waiter(entry)
+        return True
+
+    def when_ready(self, entry: Entry, waiter: Callable[[Entry], None]) -> None:
+        """Call *waiter* as soon as the value is there: now, or on the thread that brings it."""
+        with self._lock:
+            if entry.payload is None:
+                entry.waiters.append(waiter)
+                return
+        waiter(entry)
+
+    def forget_waiter(self, entry: Entry, waiter: Callable[[Entry], None]) -> None:
+        with self._lock:
+            if waiter in entry.waiters:
+                entry.waiters.remove(waiter)
+
+    def _check(self, entry: Entry) -> list[Action]:
+        if entry.held or self._entries.get(entry.object_id) is not entry:
+            return []
+        del self._entries[entry.object_id]
+        if not entry.owner:
+            return [Free(entry.object_id, entry.payload)]
+        return [LetGo(entry.object_id, entry.owner)] if entry.counted else []

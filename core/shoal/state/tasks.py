@@ -1,0 +1,356 @@
+"""The owner's task machine: which task goes to which leased executor, and when.
+
+Every process that submits tasks has one. Tasks wait in one queue per *scheduling class* (their resource vector). The
+machine asks the controller for leases, spreads tasks over the leases it holds, and gives leases back.
+
+**Depth.** A task's round trip costs a fraction of a millisecond, so short tasks are sent ahead: an executor may have
+up to :data:`TARGET_BACKLOG` seconds of *expected* work, where what is expected is a running mean per function. A function
+never seen before, or one slower than the target, is sent one at a time. Estimates can be wrong, so queued work is
+*recalled* from an executor that has made no progress while another idles, and whenever the running task waits for others.
+
+Events are methods, called with the current time in seconds where time matters; the actions they cause gather until
+:meth:`TaskMachine.flush` hands them out. Everything is synchronous and deterministic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from typing import Any
+
+from shoal.model.resources import Resources
+
+#: Seconds of expected work sent ahead to one executor.
+TARGET_BACKLOG = 0.02
+#: Tasks sent ahead to one executor at most, whatever they are expected to take.
+MAX_DEPTH = 1_000
+#: Seconds without a result after which queued work is recalled, if another executor idles.
+STALL = 0.03
+#: Seconds a lease is kept warm without work.
+IDLE_KEEP = 1.0
+#: Leases wanted for one class at most.
+MAX_WANTED = 1_024
+
+
+@dataclasses.dataclass(slots=True)
+class Task:
+    """One task as the machine sees it."""
+
+    task_id: str
+    function_id: str
+    resources: Resources
+    #: How often it may still be lost with its executor.
+    retries_left: int
+    #: What the I/O shell needs to send it; the machine never looks inside.
+    spec: Any
+    attempt: int = 0
+    cancelled: bool = False
+    #: The lease it was sent to, None while it is queued.
+    lease: Lease | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class Lease:
+    """An executor that the controller has granted to this owner."""
+
+    lease_id: str
+    resources: Resources
+    #: Where the executor is; only the I/O shell uses it.
+    address: str
+    #: Sent and not answered, in the order sent: the first one is running.
+    sent: dict[str, Task] = dataclasses.field(default_factory=dict)
+    #: Sum of the expected seconds of everything in ``sent``.
+    expected: float = 0.0
+    #: When the last result came, or the first task was sent, or it became idle.
+    progress: float = 0.0
+    #: The running task waits for other work: send nothing.
+    waiting: bool = False
+    #: The controller wants it back as soon as it drains: send nothing more.
+    draining: bool = False
+    #: The controller wants it back as soon as it idles.
+    wanted_back: bool = False
+    #: A recall is under way.
+    recalled: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SetDemand:
+    resources: Resources
+    wanted: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Send:
+    lease: Lease
+    tasks: list[Task]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SendRecall:
+    lease: Lease
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SendCancel:
+    lease: Lease
+    task: Task
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GiveBack:
+    lease: Lease
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fail:
+    """The task ends without a result: ``reason`` is ``crashed``, ``cancelled`` or ``infeasible``."""
+
+    task: Task
+    reason: str
+    detail: Any = None
+
+
+Action = SetDemand | Send | SendRecall | SendCancel | GiveBack | Fail
+
+
+@dataclasses.dataclass(slots=True)
+class _Class:
+    """All tasks and leases of one resource vector."""
+
+    resources: Resources
+    queue: deque[Task] = dataclasses.field(default_factory=deque)
+    leases: dict[str, Lease] = dataclasses.field(default_factory=dict)
+    #: The number of leases the controller was last told we want.
+    told: int = 0
+
+
+class TaskMachine:
+    """See the module's description. One per owner; not thread-safe."""
+
+    def __init__(self) -> None:
+        #: Every task that has not ended: queued, sent, or on its way back.
+        self.tasks: dict[str, Task] = {}
+        self.leases: dict[str, Lease] = {}
+        self._classes: dict[Resources, _Class] = {}
+        #: Running mean of seconds per function id; missing until the first result.
+        self._seconds: dict[str, float] = {}
+        self._actions: list[Action] = []
+        self._dirty: set[Resources] = set()
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def submit(self, task: Task) -> None:
+        """A task whose dependencies are ready."""
+        self.tasks[task.task_id] = task
+        self._class_of(task.resources).queue.append(task)
+        self._dirty.add(task.resources)
+
+    def granted(self, lease: Lease, now: float) -> None:
+        """The controller has granted a lease."""
+        lease.progress = now
+        self.leases[lease.lease_id] = lease
+        self._class_of(lease.resources).leases[lease.lease_id] = lease
+        self._dirty.add(lease.resources)
+
+    def finished(self, task_id: str, seconds: float, now: float) -> Task | None:
+        """An executor has answered; returns the task, or None for a late answer to a task that has ended."""
+        task = self.tasks.get(task_id)
+        if task is None or task.lease is None:
+            return None
+        known = self._seconds.get(task.function_id)
+        self._seconds[task.function_id] = seconds if known is None else known + 0.2 * (seconds - known)
+        self._unsend(task, now)
+        del self.tasks[task_id]
+        return task
+
+    def returned(self, lease_id: str, task_ids: tuple[str, ...], waiting: bool, now: float) -> None:
+        """An executor has sent back tasks that it did not begin."""
+        lease = self.leases.get(lease_id)
+        if lease is None:
+            return
+        lease.recalled = False
+        lease.waiting = lease.waiting or waiting
+        queue = self._class_of(lease.resources).queue
+        for task_id in reversed(task_ids):
+            task = self.tasks.get(task_id)
+            if task is None or task.lease is not lease:
+                continue
+            self._unsend(task, now)
+            if task.cancelled:
+                self._end(task, "cancelled")
+            else:
+                queue.appendleft(task)
+        self._dirty.add(lease.resources)
+
+    def resumed(self, lease_id: str, now: float) -> None:
+        """The task that waited on this lease goes on."""
+        lease = self.leases.get(lease_id)
+        if lease is not None:
+            lease.waiting = False
+            lease.progress = now
+            self._dirty.add(lease.resources)
+
+    def reclaim(self, lease_id: str, idle_only: bool) -> None:
+        """The controller wants a lease back."""
+        lease = self.leases.get(lease_id)
+        if lease is not None:
+            lease.wanted_back = True
+            lease.draining = lease.draining or not idle_only
+            if lease.draining and len(lease.sent) > 1 and not lease.recalled:
+                lease.recalled = True
+                self._actions.append(SendRecall(lease))
+            self._dirty.add(lease.resources)
+
+    def lost(self, lease_id: str, detail: Any, now: float) -> None:
+        """The executor behind a lease is gone. Only the task that was running has used up an attempt."""
+        lease = self.leases.pop(lease_id, None)
+        if lease is None:
+            return
+        kind = self._class_of(lease.resources)
+        kind.leases.pop(lease_id, None)
+        running = next(iter(lease.sent), None)
+        for task_id, task in reversed(list(lease.sent.items())):
+            task.lease = None
+            if task.cancelled:
+                self._end(task, "cancelled")
+            elif task_id != running:
+                kind.queue.appendleft(task)
+            elif task.retries_left > 0:
+                task.retries_left -= 1
+                task.attempt += 1
+                kind.queue.appendleft(task)
+            else:
+                self._end(task, "crashed", detail)
+        lease.sent.clear()
+        self._dirty.add(lease.resources)
+
+    def infeasible(self, resources: Resources, detail: Any) -> None:
+        """No node could ever run tasks of this class: those that wait fail now."""
+        kind = self._class_of(resources)
+        kind.told = 0
+        while kind.queue:
+            self._end(kind.queue.popleft(), "infeasible", detail)
+
+    def cancel(self, task_id: str) -> None:
+        """Stop a task wherever it is; a task that has ended is left alone. Repeats are harmless."""
+        task = self.tasks.get(task_id)
+        if task is None or task.cancelled:
+            return
+        task.cancelled = True
+        if task.lease is not None:
+            self._actions.append(SendCancel(task.lease, task))
+        # A queued one is dropped when the queue reaches it, but its owner is told at once.
+        else:
+            self._end(task, "cancelled")
+
+    def tick(self, now: float) -> None:
+        """Time has passed: recall stalled work, give idle leases back."""
+        for kind in self._classes.values():
+            idle = [lease for lease in kind.leases.values() if not lease.sent]
+            if idle and not kind.queue:
+                for lease in kind.leases.values():
+                    stalled = len(lease.sent) > 1 and now - lease.progress > STALL
+                    if stalled and not lease.recalled:
+                        lease.recalled = True
+                        self._actions.append(SendRecall(lease))
+            for lease in idle:
+                if now - lease.progress > IDLE_KEEP:
+                    lease.wanted_back = True
+                    self._dirty.add(kind.resources)
+
+    # -- what follows from them ----------------------------------------------------------------------------------
+
+    def flush(self, now: float) -> list[Action]:
+        """Place what can be placed and return every action gathered since the last call."""
+        for resources in self._dirty:
+            kind = self._classes[resources]
+            self._place(kind, now)
+            self._give_back(kind)
+            self._set_demand(kind)
+        self._dirty.clear()
+        actions, self._actions = self._actions, []
+        return actions
+
+    @property
+    def needs_tick(self) -> bool:
+        return bool(self.leases)
+
+    @property
+    def num_queued(self) -> int:
+        return sum(len(kind.queue) for kind in self._classes.values())
+
+    def _class_of(self, resources: Resources) -> _Class:
+        kind = self._classes.get(resources)
+        if kind is None:
+            kind = self._classes[resources] = _Class(resources)
+        return kind
+
+    def _place(self, kind: _Class, now: float) -> None:
+        queue = kind.queue
+        while queue and queue[0].cancelled:
+            queue.popleft()
+        if not queue:
+            return
+        open_leases = [
+            lease for lease in kind.leases.values() if not (lease.waiting or lease.draining or lease.recalled)
+        ]
+        open_leases.sort(key=lambda lease: len(lease.sent))
+        for position, lease in enumerate(open_leases):
+            batch: list[Task] = []
+            # An even share of what waits, so that a handful of short tasks still runs in parallel.
+            share = -(-len(queue) // (len(open_leases) - position))
+            while queue and len(lease.sent) < MAX_DEPTH and len(batch) < share:
+                task = queue[0]
+                if task.cancelled:
+                    queue.popleft()
+                    continue
+                seconds = self._seconds.get(task.function_id, TARGET_BACKLOG)
+                if lease.sent and lease.expected + seconds > TARGET_BACKLOG:
+                    break
+                queue.popleft()
+                if not lease.sent:
+                    lease.progress = now
+                task.lease = lease
+                lease.sent[task.task_id] = task
+                lease.expected += seconds
+                batch.append(task)
+            if batch:
+                self._actions.append(Send(lease, batch))
+
+    def _give_back(self, kind: _Class) -> None:
+        for lease in [lease for lease in kind.leases.values() if lease.wanted_back and not lease.sent]:
+            if kind.queue and not lease.draining:
+                continue
+            del kind.leases[lease.lease_id]
+            del self.leases[lease.lease_id]
+            kind.told -= 1
+            self._actions.append(GiveBack(lease))
+
+    def _set_demand(self, kind: _Class) -> None:
+        queued = len(kind.queue)
+        if not queued and kind.told <= len(kind.leases):
+            return
+        wanted = len(kind.leases)
+        if queued:
+            # In powers of two, so that a growing queue is a handful of messages, not one for each task.
+            wanted = min(len(kind.leases) + (1 << (queued - 1).bit_length()), MAX_WANTED)
+        if wanted > kind.told or wanted < kind.told // 2 or not queued:
+            kind.told = wanted
+            self._actions.append(SetDemand(kind.resources, wanted))
+
+    def _unsend(self, task: Task, now: float) -> None:
+        lease = task.lease
+        assert lease is not None
+        task.lease = None
+        del lease.sent[task.task_id]
+        lease.progress = now
+        lease.recalled = lease.recalled and bool(lease.sent)
+        if lease.sent:
+            lease.expected = max(0.0, lease.expected - self._seconds.get(task.function_id, TARGET_BACKLOG))
+        else:
+            lease.expected = 0.0
+        self._dirty.add(lease.resources)
+
+    def _end(self, task: Task, reason: str, detail: Any = None) -> None:
+        if self.tasks.pop(task.task_id, None) is not None:
+            self._actions.append(Fail(task, reason, detail))

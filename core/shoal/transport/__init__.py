@@ -1,0 +1,1 @@
+"""A thin layer over ``distributed.comm``: connect, listen, and streams of batched messages."""
