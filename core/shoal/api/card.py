@@ -22,13 +22,12 @@ def render_html(snapshot: dict[str, Any], kind: str) -> str:
     title = f"<h4>{escape(snapshot['cluster']['name'])}</h4>"
     if snapshot["nodes"] is None:
         return f'{_STYLE}<div class="shoal-card">{title}<p>does not answer</p></div>'
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _node_row(node)) + "</tr>" for node in snapshot["nodes"]
-    )
+    rows = "".join(f"<tr>{_cells(node)}</tr>" for node in snapshot["nodes"])
     heads = "".join(f'<th scope="col">{head}</th>' for head in _HEADS)
     return (
         f'{_STYLE}<div class="shoal-card" role="group" aria-label="shoal cluster">{title}'
-        f"<p>{escape(_summary(snapshot, kind))}</p><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<p>{escape(_summary(snapshot, kind))}</p>"
+        f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -43,6 +42,10 @@ def render_text(snapshot: dict[str, Any], kind: str) -> str:
 
 
 _HEADS = ("node", "CPUs in use", "memory in use", "executors")
+
+
+def _cells(node: dict[str, Any]) -> str:
+    return "".join(f"<td>{escape(cell)}</td>" for cell in _node_row(node))
 
 
 def _node_row(node: dict[str, Any]) -> tuple[str, str, str, str]:

@@ -46,9 +46,11 @@ _at_line_start: dict[tuple[str, str], bool] = {}
 
 
 def set_sink(sink: Sink | None) -> None:
-    """Send the output of this driver's tasks to *sink* from now on; None restores printing with the task's name in front.
+    """Send the output of this driver's tasks to *sink* from now on; None restores printing with the task's name in
+    front.
 
-    The sink is called on thread ``shoal-io``: in order for each task, before the task's result is ready. It must not block.
+    The sink is called on thread ``shoal-io``: in order for each task, before the task's result is ready. It must
+    not block.
     """
     global _sink
     _sink = sink

@@ -1,8 +1,8 @@
 """The door between a driver's threads and its event loop, which runs on thread ``shoal-io``.
 
 The kernel's main thread never runs our loop, so a notebook's own ``asyncio`` is left alone, and the loop goes on
-whatever the main thread does. Coroutines go in through :meth:`Portal.call`; events that need no answer through the owner's
-inbox.
+whatever the main thread does. Coroutines go in through :meth:`Portal.call`; events that need no answer through the
+owner's inbox.
 """
 
 from __future__ import annotations

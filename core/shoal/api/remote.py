@@ -102,7 +102,8 @@ class ActorClass:
 class ActorHandle:
     """Reaches one actor: ``handle.method.remote(…)`` returns a ref at once.
 
-    Calls that one process makes run in the order made, one at a time. A handle can be passed to tasks and to other actors.
+    Calls that one process makes run in the order made, one at a time. A handle can be passed to tasks and to other
+    actors.
     """
 
     def __init__(self, actor_id: str, name: str, methods: frozenset[str], life: ObjectRef) -> None:
@@ -149,7 +150,7 @@ class ActorMethod:
 
 
 @overload
-def remote(target: type, /) -> ActorClass: ...
+def remote(target: type, /) -> ActorClass: ...  # type: ignore[overload-overlap]
 @overload
 def remote(target: Callable[..., Any], /) -> RemoteFunction: ...
 @overload
@@ -159,9 +160,9 @@ def remote(**options: Any) -> Callable[[Any], Any]: ...
 def remote(target: Any = None, /, **options: Any) -> Any:
     """Make a function or class remote; as ``@remote`` or ``@remote(num_cpus=2, …)``.
 
-    A call of a remote function is a *task*: it runs in an executor process somewhere in the cluster, with one CPU reserved
-    unless told otherwise, and again on another executor if its process dies. An instance of a remote class is an *actor*: a
-    process of its own that keeps state between calls.
+    A call of a remote function is a *task*: it runs in an executor process somewhere in the cluster, with one CPU
+    reserved unless told otherwise, and again on another executor if its process dies. An instance of a remote class
+    is an *actor*: a process of its own that keeps state between calls.
 
     Parameters
     ----------

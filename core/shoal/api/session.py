@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import numbers
 import os
 import socket
 import sys
@@ -19,6 +20,7 @@ from shoal.launch import registry
 from shoal.launch.embedded import Head, start_head
 from shoal.model.errors import ConnectError, NotInitializedError, OptionError
 from shoal.model.ids import random_id
+from shoal.model.options import is_number
 from shoal.runtime import session as current
 
 if TYPE_CHECKING:
@@ -126,9 +128,10 @@ def init(
     Parameters
     ----------
     address
-        The address of a Dask scheduler (``tls://…``, ``tcp://…``), a ``dask.distributed.Client``, a Dask cluster object, or the
-        name, id or address of one of your running shoal clusters. By default the environment variable ``SHOAL_ADDRESS``;
-        without it an *embedded* cluster starts on this machine and ends with this process.
+        The address of a Dask scheduler (``tls://…``, ``tcp://…``), a ``dask.distributed.Client``, a Dask cluster
+        object, or the name, id or address of one of your running shoal clusters. By default the environment
+        variable ``SHOAL_ADDRESS``; without it an *embedded* cluster starts on this machine and ends with this
+        process.
     name
         What to call a cluster that is started or joined here.
     num_cpus
@@ -213,11 +216,11 @@ def owner_or_init() -> Owner:
 
 
 def _check_options(address: Any, num_cpus: int | None, timeout: float) -> None:
-    if num_cpus is not None and (isinstance(num_cpus, bool) or not isinstance(num_cpus, int) or num_cpus < 1):
+    if num_cpus is not None and not (is_number(num_cpus, numbers.Integral) and num_cpus >= 1):
         raise OptionError(f"`num_cpus` must be a whole number from 1 up, not {num_cpus!r}.", option="num_cpus")
     if num_cpus is not None and address is not None:
         raise OptionError("`num_cpus` is for an embedded cluster; leave it out to join one.", option="num_cpus")
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0:
+    if not (is_number(timeout) and timeout > 0):
         raise OptionError(f"`timeout` must be a number of seconds above 0, not {timeout!r}.", option="timeout")
 
 
@@ -238,9 +241,7 @@ def _start_embedded(name: str | None, num_cpus: int | None) -> Session:
     except BaseException:
         head.end()
         raise
-    return Session(
-        connection.id, connection.name, connection.address, "embedded", security, portal, owner, head, None
-    )
+    return Session(connection.id, connection.name, connection.address, "embedded", security, portal, owner, head, None)
 
 
 def _join(address: Any, name: str | None, security: Security | None, timeout: float) -> Session:
@@ -253,8 +254,8 @@ def _join(address: Any, name: str | None, security: Security | None, timeout: fl
         if "://" not in address:
             running = ", ".join(f"`{connection.name}`" for connection in registry.list_clusters()) or "none"
             raise ConnectError(
-                f"No running cluster of yours is called `{address}` (running: {running}), and it is not an address such as "
-                "`tls://10.0.0.4:8786`.",
+                f"No running cluster of yours is called `{address}` (running: {running}), and it is not an address "
+                "such as `tls://10.0.0.4:8786`.",
                 address=address,
             )
         where, secured = address, security or security_from({})
@@ -262,7 +263,8 @@ def _join(address: Any, name: str | None, security: Security | None, timeout: fl
         where, secured = endpoint_of(address)
     if not where.startswith(("tls://", "inproc://")):
         warnings.warn(
-            f"The cluster at {where} uses no TLS: anyone who can reach its port can run code on it, and read what you send.",
+            f"The cluster at {where} uses no TLS: anyone who can reach its port can run code on it, and read what you "
+            "send.",
             UserWarning,
             stacklevel=3,
         )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from shoal.api.session import owner_or_init
 from shoal.model.errors import GetTimeoutError, OptionError
+from shoal.model.options import is_number
 from shoal.runtime.refs import ObjectRef
 
 
 def put(value: Any) -> ObjectRef:
     """Store *value* in the cluster once and return a ref to it.
 
-    Pass the ref to any number of tasks and actors. Values over 100 KiB go to the node's shared memory, from which readers on
-    the node map arrays without copying.
+    Pass the ref to any number of tasks and actors. Values over 100 KiB go to the node's shared memory, from which
+    readers on the node map arrays without copying.
 
     Raises
     ------
@@ -83,13 +85,14 @@ def wait(
     Returns
     -------
     ready, rest
-        At most *num_returns* refs that are ready (their tasks may have failed), and all others; both in the order given.
+        At most *num_returns* refs that are ready (their tasks may have failed), and all others; both in the order
+        given.
     """
     _check_timeout(timeout)
     wanted = _as_refs(refs)
     if len(set(wanted)) != len(wanted):
         raise OptionError("`wait` takes each ref once.", option="refs")
-    if isinstance(num_returns, bool) or not isinstance(num_returns, int) or not 1 <= num_returns <= max(1, len(wanted)):
+    if not (is_number(num_returns, numbers.Integral) and 1 <= num_returns <= max(1, len(wanted))):
         raise OptionError(
             f"`num_returns` must be a whole number from 1 to {len(wanted)}, not {num_returns!r}.", option="num_returns"
         )
@@ -106,15 +109,16 @@ def wait(
 def cancel(ref: ObjectRef) -> None:
     """Stop the task or actor call that makes *ref*.
 
-    One that has not begun never will. One that runs is interrupted by ``KeyboardInterrupt`` in its main thread, which code that
-    never returns to Python sees late. ``get`` then raises ``TaskCancelledError``. Harmless if it has ended.
+    One that has not begun never will. One that runs is interrupted by ``KeyboardInterrupt`` in its main thread,
+    which code that never returns to Python sees late. ``get`` then raises ``TaskCancelledError``. Harmless if it
+    has ended.
     """
     if not isinstance(ref, ObjectRef):
         raise TypeError(f"`cancel` takes an ObjectRef, not {type(ref).__name__}.")
     ref._owner.cancel(ref)
 
 
-def _as_refs(refs: Iterable[ObjectRef]) -> list[ObjectRef]:
+def _as_refs(refs: Any) -> list[ObjectRef]:
     wanted = list(refs) if isinstance(refs, Iterable) else [refs]
     for ref in wanted:
         if not isinstance(ref, ObjectRef):
@@ -123,5 +127,7 @@ def _as_refs(refs: Iterable[ObjectRef]) -> list[ObjectRef]:
 
 
 def _check_timeout(timeout: float | None) -> None:
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0):
-        raise OptionError(f"`timeout` must be a number of seconds from 0 up, or None, not {timeout!r}.", option="timeout")
+    if timeout is not None and not (is_number(timeout) and timeout >= 0):
+        raise OptionError(
+            f"`timeout` must be a number of seconds from 0 up, or None, not {timeout!r}.", option="timeout"
+        )

@@ -24,7 +24,9 @@ def endpoint_of(dask_object: Any) -> tuple[str, Security]:
         It is neither.
     """
     if isinstance(dask_object, Client):
-        return dask_object.scheduler.address, dask_object.security
+        if dask_object.scheduler is None:
+            raise ConnectError("The dask Client is not connected.")
+        return str(dask_object.scheduler.address), dask_object.security
     address = getattr(dask_object, "scheduler_address", None)
     if isinstance(address, str):
         return address, getattr(dask_object, "security", None) or Security()
@@ -49,7 +51,8 @@ def security_from(tls: dict[str, str]) -> Security:
 
 def pem_texts(security: Security) -> dict[str, str]:
     """Return the PEM texts a driver of this cluster uses, by role; empty without TLS."""
-    parts = {"ca": security.tls_ca_file, "cert": security.tls_client_cert, "key": security.tls_client_key}
+    fields = {"ca": "tls_ca_file", "cert": "tls_client_cert", "key": "tls_client_key"}
+    parts = {role: getattr(security, field) for role, field in fields.items()}
     texts = {}
     for role, part in parts.items():
         if not part:
@@ -81,16 +84,20 @@ async def install(address: str, security: Security, name: str, timeout: float) -
     except VersionMismatchError:
         raise
     except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:
-        hint = " It speaks TLS: pass `security=`." if address.startswith("tls") and not security.tls_ca_file else ""
-        raise ConnectError(f"No usable Dask cluster at `{address}`: {error or type(error).__name__}.{hint}") from error
+        hint = " It speaks TLS: pass `security=`." if address.startswith("tls") and not pem_texts(security) else ""
+        said = str(error) or type(error).__name__
+        raise ConnectError(f"No usable Dask cluster at `{address}`: {said}.{hint}", address=address) from error
 
 
 async def _check(client: Client) -> None:
-    found = await client.get_versions(packages=[*COMPARED, "shoal"])
+    asked: Any = client.get_versions(packages=[*COMPARED, "shoal"])  # awaitable, as the client is asynchronous
+    found = await asked
     nodes: dict[str, dict[str, str]] = {}
     for place, report in (("scheduler", found["scheduler"]), *found["workers"].items()):
         versions = {name: version for name, version in report["packages"].items() if isinstance(version, str)}
         # Dask says e.g. `3.11.7.final.0`.
         versions["python"] = ".".join(versions["python"].split(".")[:3])
-        nodes[place] = {name: version for name, version in versions.items() if name in versions_here() or name == "shoal"}
+        nodes[place] = {
+            name: version for name, version in versions.items() if name in versions_here() or name == "shoal"
+        }
     check_versions(versions_here(), nodes)

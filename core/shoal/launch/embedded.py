@@ -50,13 +50,15 @@ def start_head(name: str, num_cpus: int, notebook: str, timeout: float = START_T
     ConnectError
         It did not come up within *timeout* seconds; the message holds what it said last.
     """
+    sys_path = [entry or os.getcwd() for entry in sys.path]
+    cluster_id = random_id("cluster")
     config = {
-        "id": random_id("cluster"),
+        "id": cluster_id,
         "name": name,
         "num_cpus": num_cpus,
         "notebook": notebook,
         "pid": os.getpid(),
-        "sys_path": [entry or os.getcwd() for entry in sys.path],
+        "sys_path": sys_path,
     }
     with tempfile.TemporaryFile() as errors:
         # A session of its own: the kernel's interrupts are sent to its whole process group.
@@ -66,14 +68,14 @@ def start_head(name: str, num_cpus: int, notebook: str, timeout: float = START_T
             stdout=subprocess.PIPE,
             stderr=errors,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(config["sys_path"])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys_path)},
         )
         try:
             assert process.stdin is not None and process.stdout is not None
             process.stdin.write(json.dumps(config).encode() + b"\n")
             process.stdin.flush()
             _read_ready(process, time.monotonic() + timeout)
-            connection = find(config["id"])
+            connection = find(cluster_id)
             if connection is None:
                 raise ConnectError("The embedded cluster started but its connection file is missing.")
         except BaseException as error:

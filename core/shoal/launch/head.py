@@ -1,8 +1,9 @@
 """The local head: a Dask scheduler and one worker in one process, which is the embedded cluster.
 
-Run as ``python -m shoal.launch.head``. It reads its configuration, one line of JSON, from standard input, writes one line when it
-is ready, and ends when standard input does or when its driver's process is gone. A process of its own keeps the cluster's
-event loop away from the notebook's; TLS with a certificate made for this one cluster keeps other users of the machine out.
+Run as ``python -m shoal.launch.head``. It reads its configuration, one line of JSON, from standard input, writes
+one line when it is ready, and ends when standard input does or when its driver's process is gone. A process of its
+own keeps the cluster's event loop away from the notebook's; TLS with a certificate made for this one cluster keeps
+other users of the machine out.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ async def run(config: dict[str, Any]) -> None:
                 nthreads=config["num_cpus"],
                 dashboard=False,
                 dashboard_address=f"{HOST}:0",
-                plugins=[AgentPlugin(cleanup=(scratch, directory))],
+                plugins=(AgentPlugin(cleanup=(scratch, directory)),),
             )
         )
         worker.http_server.stop()

@@ -1,9 +1,9 @@
 """Connection files: how kernels, terminals and the panel find this user's clusters.
 
-Each cluster has a directory in the Jupyter runtime directory, entered by its user alone, with ``connection.json`` and, for
-clusters with TLS, the key and certificates in files of their own. Whoever keeps the cluster alive (the head of an embedded one,
-the driver attached to another) holds a lock on ``alive``. The kernel drops that lock however the process ends, so a file whose
-lock is free is *proven* dead, and is removed by whoever notices.
+Each cluster has a directory in the Jupyter runtime directory, entered by its user alone, with ``connection.json``
+and, for clusters with TLS, the key and certificates in files of their own. Whoever keeps the cluster alive (the
+head of an embedded one, the driver attached to another) holds a lock on ``alive``. The kernel drops that lock
+however the process ends, so a file whose lock is free is *proven* dead, and is removed by whoever notices.
 """
 
 from __future__ import annotations

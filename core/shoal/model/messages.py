@@ -37,7 +37,7 @@ class OwnerHello(NamedTuple):
 
 
 class AgentHello(NamedTuple):
-    """Node agent -> controller, first on the stream. ``worker`` is the address of its Dask worker, ``store`` its directory."""
+    """Node agent -> controller, first on the stream. ``worker`` is its Dask worker's address."""
 
     protocol: int
     node_id: str
@@ -49,7 +49,7 @@ class AgentHello(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """Controller -> owner or agent: you are known. ``nodes`` is ``(node_id, worker, host, store, versions)`` for each node."""
+    """Controller -> owner or agent: you are known. ``nodes`` holds ``(node_id, worker, host, store, versions)`` each."""
 
     cluster_id: str
     name: str
@@ -253,8 +253,8 @@ class Define(NamedTuple):
 class Run(NamedTuple):
     """Owner -> executor: run one task, or one call of the actor that lives there.
 
-    ``method`` is empty for a task, ``__init__`` to create the actor, else the method's name. ``args`` is the payload of
-    ``(positional, keyword)`` in which each awaited ref is a placeholder; ``dependencies`` holds their payloads in order.
+    ``method`` is empty for a task, ``__init__`` to create the actor, else the method's name. ``args`` is the payload
+    of ``(positional, keyword)`` in which each awaited ref is a placeholder; ``dependencies`` holds their payloads.
     """
 
     task_id: str
@@ -272,8 +272,9 @@ class Run(NamedTuple):
 class Done(NamedTuple):
     """Executor -> owner: the result's payload and the seconds it took.
 
-    ``contained`` lists the refs inside the result, each as ``(object_id, owner's address)``, for which the receiver already counts as
-    a borrower; ``retained`` lists borrowed refs that the executor goes on holding, for which the receiver has it counted.
+    ``contained`` lists the refs inside the result, each as ``(object_id, owner's address)``, for which the receiver
+    already counts as a borrower; ``retained`` lists borrowed refs that the executor goes on holding, for which the
+    receiver has it counted.
     """
 
     task_id: str

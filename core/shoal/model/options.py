@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from shoal.model.errors import OptionError
@@ -68,17 +68,23 @@ def with_changes(options: Options, changes: Mapping[str, Any], allowed: frozense
                 f"Unknown option `{name}`.{did_you_mean(name, allowed)} Options are: {', '.join(sorted(allowed))}.",
                 option=name,
             )
-    return dataclasses.replace(options, **{name: _CHECKS[name](name, value) for name, value in changes.items()})
+    checked: dict[str, Any] = {name: _CHECKS[name](name, value) for name, value in changes.items()}
+    return dataclasses.replace(options, **checked)
+
+
+def is_number(value: Any, kind: type = numbers.Real) -> bool:
+    """Whether *value* is a number of this kind; ``True`` and ``False`` are not."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _amount(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) < math.inf:
+    if not (is_number(value) and 0 <= float(value) < math.inf):
         raise OptionError(f"Option `{name}` must be a number from 0 up, not {value!r}.", option=name)
     return float(value)
 
 
 def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
+    if not (is_number(value, numbers.Integral) and value >= 0):
         raise OptionError(f"Option `{name}` must be a whole number from 0 up, not {value!r}.", option=name)
     return int(value)
 
@@ -102,7 +108,7 @@ def _named_amounts(name: str, value: Any) -> Resources:
     return make_resources({key: _amount(f"{name}[{key!r}]", amount) for key, amount in value.items()})
 
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "num_cpus": _amount,
     "num_gpus": _amount,
     "memory": _count,

@@ -19,7 +19,7 @@ def make_resources(amounts: Mapping[str, float]) -> Resources:
 
 def from_wire(pairs: Iterable[Iterable[object]]) -> Resources:
     """Rebuild a vector from what a message carried."""
-    return tuple((str(name), float(amount)) for name, amount in pairs)  # type: ignore[misc,arg-type]
+    return tuple((str(name), float(amount)) for name, amount in pairs)  # type: ignore[arg-type]
 
 
 def fits(asked: Resources, free: Mapping[str, float]) -> bool:

@@ -10,7 +10,8 @@ Version 1::
      "actors": [{"id", "name", "class_name", "state", "node"}],
      "drivers": <count>}
 
-Memory is in bytes, ratios are in 0-1, ``cpus_used`` is what leases hold. Counts of finished work stay when their owner leaves.
+Memory is in bytes, ratios are in 0-1, ``cpus_used`` is what leases hold. Counts of finished work stay when their
+owner leaves.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import dataclasses
 
 @dataclasses.dataclass(slots=True)
 class Counts:
-    """Work under one name. ``running`` counts what has been sent to an executor, ``seconds`` is time spent in user code."""
+    """Work under one name. ``running`` is what has been sent to an executor, ``seconds`` is time in user code."""
 
     queued: int = 0
     running: int = 0
@@ -55,7 +55,7 @@ class FunctionStats:
         counts.seconds += seconds
 
     def take_changes(self) -> tuple[int, tuple[tuple[str, int, int, int, float], ...]]:
-        """Return how much is queued in all, and the absolute counts of each function that changed since the last call."""
+        """Return how much is queued in all, and the absolute counts of each function that changed since last time."""
         rows = []
         for name in self._changed:
             c = self._functions[name]

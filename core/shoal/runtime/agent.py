@@ -207,7 +207,7 @@ class Agent:
         with theirs:
             # Not `multiprocessing`: a nanny's worker is a daemon and may have no children there. A session of its own
             # keeps the kernel's interrupts away.
-            self._template = subprocess.Popen(
+            self._template = subprocess.Popen(  # noqa: ASYNC220 - it takes a millisecond, and is not awaited
                 [sys.executable, "-m", "shoal.runtime.template", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,

@@ -95,9 +95,7 @@ class Controller:
             case m.CreateActor(actor_id, resources, class_name, name):
                 self._watchers[actor_id] = {owner_id}
                 self.view.actor_requested(actor_id, name, class_name)
-                self._machine.request_actor(
-                    leases.ActorRequest(actor_id, owner_id, job_id, from_wire(resources))
-                )
+                self._machine.request_actor(leases.ActorRequest(actor_id, owner_id, job_id, from_wire(resources)))
             case m.KillActor(actor_id, cause):
                 self._actor_ends(actor_id, cause, "", kill=True)
             case m.WatchActor(actor_id):

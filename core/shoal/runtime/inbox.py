@@ -14,8 +14,10 @@ class Inbox:
     ``put`` takes no lock and never blocks, so that it may be called from anywhere, the garbage collector included.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, after: Callable[[], None]) -> None:
+        """*after* is called on the loop after each burst."""
         self._loop = loop
+        self._after = after
         self._calls: deque[tuple[Callable[[Any], None], Any]] = deque()
         self._woken = False
 
@@ -35,3 +37,4 @@ class Inbox:
         while calls:
             function, argument = calls.popleft()
             function(argument)
+        self._after()

@@ -95,7 +95,7 @@ class Owner:
         """
         self.config = config
         self.loop = asyncio.get_running_loop()
-        self.inbox = Inbox(self.loop)
+        self.inbox = Inbox(self.loop, self._flush_if_due)
         self.table = objects.ObjectTable()
         self.store = config.store
         #: Called on a thread that is about to wait for a value, and when it goes on; for executors.
@@ -103,7 +103,7 @@ class Owner:
         self.cluster_id = ""
         self.nodes: tuple[tuple[str, str, str, str, dict[str, str]], ...] = ()
         self._scope = Scope(f"owner {config.owner_id}")
-        self._peers = Peers(config.security, self._scope, self._peer_message, self._peer_lost)
+        self._peers = Peers(config.security, self._scope, self._peer_message, self._peer_lost, self._flush_if_due)
         self._segments = SegmentReader(self._peers)
         self._controller: Stream | None = None
         self._connecting: asyncio.Future[None] | None = None
@@ -272,9 +272,7 @@ class Owner:
 
     async def start(self) -> None:
         """Listen for peers; a driver also greets the controller (an executor does so when it first has to)."""
-        await self._peers.start(
-            self.config.host, self.config.controller, self.config.owner_id, self.config.job_id
-        )
+        await self._peers.start(self.config.host, self.config.controller, self.config.owner_id, self.config.job_id)
         if self.config.is_driver:
             await self.connect_controller()
 
@@ -294,7 +292,9 @@ class Owner:
                 welcome.set_result(message)
             else:
                 reason = message.reason if isinstance(message, m.Refused) else "it did not greet us"
-                welcome.set_exception(ConnectError(f"The cluster refused us: {reason}.", address=self.config.controller))
+                welcome.set_exception(
+                    ConnectError(f"The cluster refused us: {reason}.", address=self.config.controller)
+                )
 
         def on_message(stream: Stream, message: m.Message) -> None:
             self._controller_message(message) if welcome.done() else greeted(message)
@@ -357,9 +357,10 @@ class Owner:
         self._check_usable()
         context = get_current()
         task_id = new_task_id()
-        if not args and not kwargs:
-            payload, dependencies, contained = payloads.EMPTY_ARGUMENTS, (), []
-        else:
+        payload = payloads.EMPTY_ARGUMENTS
+        dependencies: tuple[ObjectRef, ...] = ()
+        contained: list[ObjectRef] = []
+        if args or kwargs:
             plain_args, plain_kwargs, dependencies = take_dependencies(args, kwargs)
             frames, contained = dumps((plain_args, plain_kwargs), f"arguments of {name}")
             payload = payloads.from_frames(frames, self.store, self._segment_name(task_id))
@@ -440,13 +441,17 @@ class Owner:
         self._stats.queued(work.name)
         if self._dead_on_arrival(work):
             return
-        if not work.dependencies:
+
+        def go_on() -> None:
             self._machine.submit(task)
             self._schedule_flush()
-        else:
-            self._when_ready(work, lambda: (self._machine.submit(task), self._schedule_flush()))
 
-    def _when_ready(self, work: Work, go_on: Callable[[], Any]) -> None:
+        if work.dependencies:
+            self._when_ready(work, go_on)
+        else:
+            go_on()
+
+    def _when_ready(self, work: Work, go_on: Callable[[], None]) -> None:
         """Call *go_on* once every dependency is ready, or fail the work with the first error among them."""
         left = len(work.dependencies)
 
@@ -474,9 +479,14 @@ class Owner:
         return tuple(self._entry(ref).payload or () for ref in work.dependencies)
 
     def _schedule_flush(self) -> None:
+        """Have the task machine's actions carried out after the present burst of events."""
         if not self._flush_due:
             self._flush_due = True
-            self.loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush_if_due)
+
+    def _flush_if_due(self) -> None:
+        if self._flush_due:
+            self._flush()
 
     def _flush(self) -> None:
         self._flush_due = False
@@ -587,12 +597,17 @@ class Owner:
             self._complete(work, payloads.from_error(_actor_died(calls, work)), failed=True)
             return
         self._actor_tasks[work.task_id] = calls.actor_id
-        call = Call(work.task_id, work, ready=not work.dependencies)
+        call = Call(work.task_id, work)
         calls.add(call)
-        if work.dependencies:
-            self._when_ready(work, lambda: (setattr(call, "ready", True), self._send_calls(calls, calls.sendable())))
-        else:
+
+        def go_on() -> None:
+            call.ready = True
             self._send_calls(calls, calls.sendable())
+
+        if work.dependencies:
+            self._when_ready(work, go_on)
+        else:
+            go_on()
 
     def _send_calls(self, calls: ActorCalls, batch: list[Call]) -> None:
         for call in batch:
@@ -637,7 +652,7 @@ class Owner:
             case m.LeaseLost(lease_id, cause, stderr):
                 self._machine.lost(lease_id, (cause, stderr), time.monotonic())
                 self._schedule_flush()
-            case m.Infeasible(resources, largest, actor_id):
+            case m.Infeasible():
                 self._infeasible(message)
             case m.ActorAlive():
                 self._scope.start(self._actor_alive(message))
@@ -736,8 +751,9 @@ class Owner:
             self.loop.call_later(LOST_GRACE, self._actor_dead, calls.actor_id, "the connection to it was lost", "")
         for entry in self.table.entries():
             if entry.owner == address and entry.payload is None:
-                error = OwnerDiedError(f"The process that owned `{entry.object_id}` is gone.", object_id=entry.object_id)
-                self.table.ready(entry.object_id, payloads.from_error(error))
+                object_id = entry.object_id
+                error = OwnerDiedError(f"The process that owned `{object_id}` is gone.", object_id=object_id)
+                self.table.ready(object_id, payloads.from_error(error))
         if owner_id:
             self._carry_out(self.table.borrower_gone(owner_id))
         if self._on_peer_lost is not None:

@@ -19,8 +19,8 @@ _current_owner: Callable[[], Owner] | None = None
 class ObjectRef:
     """Handle to an immutable value in the cluster, possibly not ready.
 
-    Get the value with :func:`shoal.get` or ``await ref``; pass the ref to a task or an actor and it arrives there as the
-    value. The value lives as long as some ref to it does. Refs are made by shoal, never by hand.
+    Get the value with :func:`shoal.get` or ``await ref``; pass the ref to a task or an actor and it arrives there
+    as the value. The value lives as long as some ref to it does. Refs are made by shoal, never by hand.
     """
 
     __slots__ = ("__weakref__", "_id", "_owner", "_owner_address")
@@ -59,8 +59,8 @@ class ObjectRef:
         found: list[ObjectRef] | None = getattr(_collector, "found", None)
         if found is None:
             raise SerializationError(
-                f"`{self!r}` can travel only inside arguments, results and `put` values: a pickle of your own would not keep "
-                "the object alive.",
+                f"`{self!r}` can travel only inside arguments, results and `put` values: a pickle of your own would "
+                "not keep the object alive.",
                 path=repr(self),
             )
         found.append(self)
@@ -83,7 +83,8 @@ def set_current_owner(find: Callable[[], Owner] | None) -> None:
 def collecting() -> Iterator[list[ObjectRef]]:
     """Allow refs to be pickled on this thread for the time being, and list those that were."""
     before = getattr(_collector, "found", None)
-    _collector.found = found = []
+    found: list[ObjectRef] = []
+    _collector.found = found
     try:
         yield found
     finally:

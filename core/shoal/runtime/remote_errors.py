@@ -6,6 +6,7 @@ whose filenames lead to the cell's source. Frames of shoal itself are cut off at
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import traceback
 from types import TracebackType
@@ -41,7 +42,7 @@ def load(data: bytes) -> BaseException:
         if frames is not None:
             error = error.with_traceback(Traceback.from_dict(frames).as_traceback())
         errors.append((error, by_cause))
-    for (error, by_cause), (following, _) in zip(errors, errors[1:], strict=False):
+    for (error, by_cause), (following, _) in itertools.pairwise(errors):
         if by_cause:
             error.__cause__ = following
         else:

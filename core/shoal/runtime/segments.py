@@ -74,7 +74,9 @@ class SegmentReader:
                     self._pieces.pop(request, None)
                     data = None
                 if data is None or len(data) != length:
-                    raise ObjectLostError(f"The stored value `{path}` could not be read from `{holder}`.", object_id=path)
+                    raise ObjectLostError(
+                        f"The stored value `{path}` could not be read from `{holder}`.", object_id=path
+                    )
                 whole[offset : offset + length] = data
 
         async with asyncio.TaskGroup() as group:

@@ -1,8 +1,9 @@
 """Values to frames and back.
 
-A value becomes a pickle (protocol 5) and the buffers it lent out of band, so that arrays are neither copied into the
-pickle nor out of it. Plain pickle goes first because it is several times faster; whatever it cannot name, or names in ``__main__``
-(which is another module on the other side), goes through cloudpickle, which takes code by value.
+A value becomes a pickle (protocol 5) and the buffers it lent out of band, so that arrays are neither copied into
+the pickle nor out of it. Plain pickle goes first because it is several times faster; whatever it cannot name, or
+names in ``__main__`` (which is another module on the other side), goes through cloudpickle, which takes code by
+value.
 """
 
 from __future__ import annotations
@@ -90,5 +91,6 @@ def dumps_code(target: Any, name: str) -> bytes:
     except Exception as error:  # boundary: reducers are user code
         path, reason = explain(target, name)
         raise SerializationError(
-            f"`{path}` cannot be sent to the cluster: {reason}. Pass it as an argument, or make it where it is used.", path=path
+            f"`{path}` cannot be sent to the cluster: {reason}. Pass it as an argument, or make it where it is used.",
+            path=path,
         ) from error

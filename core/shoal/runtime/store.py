@@ -1,14 +1,15 @@
 """The object store of a node: one file in shared memory per large value.
 
-A *segment* is a file in a directory that only this user may enter (``/dev/shm`` where there is one). It holds the frames
-of one value, each aligned to a cache line. Whoever runs on the node maps it: privately and writable, so that a reader
-may write to its arrays without an error and without changing anyone else's copy. Files are removed by name as soon as
-the owner frees the object; the kernel keeps the memory until the last mapping goes. The node agent's template process
-removes the directory when the node ends, however it ends.
+A *segment* is a file in a directory that only this user may enter (``/dev/shm`` where there is one). It holds the
+frames of one value, each aligned to a cache line. Whoever runs on the node maps it: privately and writable, so that
+a reader may write to its arrays without an error and without changing anyone else's copy. Files are removed by name
+as soon as the owner frees the object; the kernel keeps the memory until the last mapping goes. The node agent's
+template process removes the directory when the node ends, however it ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import mmap
 import os
@@ -27,7 +28,7 @@ def default_root() -> Path:
     chosen = os.environ.get("SHOAL_STORE_DIR")
     if chosen:
         return Path(chosen)
-    shared = Path("/dev/shm")  # noqa: S108
+    shared = Path("/dev/shm")
     return shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
 
 
@@ -138,10 +139,8 @@ def read_range(path: str, offset: int, length: int) -> bytes | None:
 
 def unlink_quietly(path: str) -> None:
     """Remove a segment; one that is gone already is fine."""
-    try:
+    with contextlib.suppress(OSError):
         os.unlink(path)
-    except OSError:
-        pass
 
 
 def _nbytes(frame: Frame) -> int:

@@ -1,14 +1,16 @@
 """The template process: imports what executors need, once, and forks them in milliseconds.
 
-It is single-threaded and has no event loop, so that forking it is safe. It is the parent of a node's executors: it reaps
-them, says how each ended, and when its agent is gone, however that happened, it ends them all and removes what the node
-left on disk and in shared memory. Commands and reports are lines of JSON on a socket that it inherits.
+It is single-threaded and has no event loop, so that forking it is safe. It is the parent of a node's executors: it
+reaps them, says how each ended, and when its agent is gone, however that happened, it ends them all and removes
+what the node left on disk and in shared memory. Commands and reports are lines of JSON on a socket that it
+inherits.
 
 Run as ``python -m shoal.runtime.template FD``; the first line on the socket is the configuration.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import gc
@@ -79,10 +81,8 @@ class Template:
                     if executor_id == command["executor_id"]:
                         _kill_group(pid)
             case "preload":
-                try:
+                with contextlib.suppress(ImportError):  # only a speed-up
                     importlib.import_module(command["module"])
-                except ImportError:
-                    pass  # only a speed-up
 
     def _spawn(self, executor_id: str) -> None:
         gc.collect()
@@ -139,10 +139,8 @@ class Template:
                 self._report({"op": "exited", "executor_id": executor_id, "status": status})
 
     def _report(self, message: dict[str, Any]) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the agent is gone; the next read says so
             self._control.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            pass  # the agent is gone; the next read says so
 
 
 class Lines:

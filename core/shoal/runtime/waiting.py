@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -38,10 +39,8 @@ class Waiter:
         except IndexError:  # more came than were waited for
             return
         if not self._tokens or self.failed is not None:
-            try:
+            with contextlib.suppress(RuntimeError):  # another value has woken it in the same moment
                 self._lock.release()
-            except RuntimeError:  # another value has woken it in the same moment
-                pass
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for *timeout* seconds at most; returns whether all values came."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from typing import Any
 
 from shoal.model.resources import Resources, fits, give, make_resources, take
 
@@ -299,8 +298,7 @@ class LeaseMachine:
 
     def _cannot_run(self, owner_id: str, actor_id: str, resources: Resources) -> None:
         largest = {
-            name: max((node.total.get(name, 0.0) for node in self.nodes.values()), default=0.0)
-            for name, _ in resources
+            name: max((node.total.get(name, 0.0) for node in self.nodes.values()), default=0.0) for name, _ in resources
         }
         self._actions.append(CannotRun(owner_id, actor_id, resources, make_resources(largest)))
 

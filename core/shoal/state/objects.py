@@ -3,13 +3,14 @@
 The process that makes a ref *owns* the object: it knows the value or its location and frees it when nobody holds it
 any more. Any other process that holds a ref is a *borrower* and has told the owner so. An object is held by
 
-- refs in this process (``local``): the user's, those of work in flight, and those of objects whose value contains a ref to it,
+- refs in this process (``local``): the user's, those of work in flight, and those of objects whose value contains a
+  ref to it,
 - borrowers, counted by process, because a borrower's "let go" can overtake the word of whoever handed it the ref:
   counts may pass through -1 and only their coming to rest at zero matters.
 
 The protocol follows the ownership design of Ray (Wang et al., NSDI 2021), with borrows reported when a task ends.
-Refs are made on any thread, so one lock guards the table; refs are dropped inside the garbage collector, where taking a lock could
-deadlock, so drops go through the I/O shell's inbox and arrive here later.
+Refs are made on any thread, so one lock guards the table; refs are dropped inside the garbage collector, where
+taking a lock could deadlock, so drops go through the I/O shell's inbox and arrive here later.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The node agent's executor pool: which executor serves which lease.
 
-Executors are forked ahead of need (*spares*), belong to one job from their first lease on, and serve that job again after
-a lease ends, so that one user's modules never show up in another's task. An actor takes a fresh one with it to the end.
+Executors are forked ahead of need (*spares*), belong to one job from their first lease on, and serve that job again
+after a lease ends, so that one user's modules never show up in another's task. An actor takes a fresh one with it
+to the end.
 
 Events are methods; the actions they cause gather until :meth:`ExecutorPool.flush`.
 """

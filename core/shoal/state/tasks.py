@@ -3,10 +3,11 @@
 Every process that submits tasks has one. Tasks wait in one queue per *scheduling class* (their resource vector). The
 machine asks the controller for leases, spreads tasks over the leases it holds, and gives leases back.
 
-**Depth.** A task's round trip costs a fraction of a millisecond, so short tasks are sent ahead: an executor may have
-up to :data:`TARGET_BACKLOG` seconds of *expected* work, where what is expected is a running mean per function. A function
-never seen before, or one slower than the target, is sent one at a time. Estimates can be wrong, so queued work is
-*recalled* from an executor that has made no progress while another idles, and whenever the running task waits for others.
+**Depth.** A task's round trip costs a fraction of a millisecond, so short tasks are sent ahead: an executor may
+have up to :data:`TARGET_BACKLOG` seconds of *expected* work, where what is expected is a running mean per function.
+A function never seen before, or one slower than the target, is sent one at a time. Estimates can be wrong, so
+queued work is *recalled* from an executor that has made no progress while another idles, and whenever the running
+task waits for others.
 
 Events are methods, called with the current time in seconds where time matters; the actions they cause gather until
 :meth:`TaskMachine.flush` hands them out. Everything is synchronous and deterministic.

@@ -5,13 +5,12 @@ Comms are opened with ``deserialize=False``: what a peer sends is never unpickle
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from distributed.comm import connect as _connect
-from distributed.comm import listen as _listen
 from distributed.comm.addressing import get_address_host, parse_address
+from distributed.comm.core import connect as _connect
+from distributed.comm.core import listen as _listen
 from distributed.security import Security
 from distributed.utils import get_ip
 
@@ -22,6 +21,7 @@ from shoal.transport.stream import Comm
 OPERATION = "shoal"
 
 __all__ = ["OPERATION", "Security", "address_host", "connect", "host_towards", "listen"]
+
 
 def address_host(address: str) -> str:
     """Return the host in a comm address such as ``tls://10.0.0.4:8786``."""
@@ -47,7 +47,7 @@ async def connect(address: str, security: Security, timeout: float, *, to_dask_s
         comm = await _connect(address, timeout=timeout, deserialize=False, **security.get_connection_args("client"))
         if to_dask_server:
             await comm.write({"op": OPERATION, "reply": False})
-    except (OSError, ValueError, TypeError, RuntimeError, asyncio.TimeoutError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise ConnectError(f"No answer from `{address}`: {error}", address=address) from error
     return comm  # type: ignore[no-any-return]
 

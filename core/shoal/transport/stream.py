@@ -1,4 +1,4 @@
-"""A stream: one comm, many messages a write, one reader.
+"""A stream: one connection, many messages a write, one reader.
 
 The comms of Dask carry one message at a time and pay for each: a task switch, a frame header, a system call. A stream
 queues messages and writes everything that has gathered since the last write as *one* frame, so that the cost per
@@ -9,6 +9,7 @@ never an asyncio task per message.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -17,6 +18,8 @@ from shoal.model.messages import Message, pack, unpack
 
 #: Messages in one frame at most, so that one reader's turn stays short.
 MAX_BATCH = 2_000
+
+MessageHandler = Callable[["Stream", Message], None]
 
 
 class Comm(Protocol):
@@ -31,16 +34,20 @@ class Comm(Protocol):
 
 
 class Stream:
-    """Both directions of one connection. Use it on its event loop only.
+    """Both directions of one connection, over a comm of Dask. Use it on its event loop only.
 
-    Call order: construct, then await :meth:`run`, which ends when either side closes. ``on_message(stream, message)``
-    is called for each message in the order sent; an exception in it closes the stream (a peer that sends what we cannot
-    handle is broken). ``send_nowait`` after the end is ignored: the reader's end is the one place that reports it.
+    Call order: construct, then await :meth:`run`, which ends when either side closes. ``on_message(stream,
+    message)`` is called for each message in the order sent; an exception in it closes the stream (a peer that sends
+    what we cannot handle is broken); ``after_batch()`` after each batch of them. ``send_nowait`` after the end is
+    ignored: the reader's end is the one place that reports it.
     """
 
-    def __init__(self, comm: Comm, on_message: Callable[[Stream, Message], None]) -> None:
+    def __init__(
+        self, comm: Comm | None, on_message: MessageHandler, after_batch: Callable[[], None] | None = None
+    ) -> None:
         self._comm = comm
         self._on_message = on_message
+        self._after_batch = after_batch
         self._outbox: deque[Message] = deque()
         self._wake = asyncio.Event()
         self._drained = asyncio.Event()
@@ -57,18 +64,14 @@ class Stream:
     def closed(self) -> bool:
         return self._closed
 
-    @property
-    def peer_address(self) -> str:
-        return self._comm.peer_address
-
     def send_nowait(self, message: Message) -> None:
         """Queue *message*; it leaves with the next write."""
         if self._closed:
             return
-        self._outbox.append(message)
-        if not self._wake.is_set():
+        if not self._outbox:
             self._drained.clear()
-            self._wake.set()
+            self._wake_writer()
+        self._outbox.append(message)
 
     async def drain(self) -> None:
         """Wait until everything queued has been handed to the operating system, or the stream has ended."""
@@ -76,9 +79,10 @@ class Stream:
 
     async def run(self) -> None:
         """Read and write until either side closes; never raises for a lost connection."""
-        writer = asyncio.create_task(self._write(), name=f"shoal stream writer to {self.peer_address}")
+        assert self._comm is not None
+        writer = asyncio.create_task(self._write(self._comm), name=f"shoal stream to {self._comm.peer_address}")
         try:
-            await self._read()
+            await self._read(self._comm)
         finally:
             self._closed = True
             writer.cancel()
@@ -89,41 +93,44 @@ class Stream:
     def abort(self) -> None:
         """Close now; :meth:`run` then returns."""
         self._closed = True
-        self._comm.abort()
+        if self._comm is not None:
+            self._comm.abort()
 
     async def close(self, timeout: float = 1.0) -> None:
         """Send what is queued, for *timeout* seconds at most, then close."""
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.drain(), timeout)
-        except TimeoutError:
-            pass
         self.abort()
 
-    async def _read(self) -> None:
-        on_message, read = self._on_message, self._comm.read
+    def _wake_writer(self) -> None:
+        self._wake.set()
+
+    def _handle(self, batch: list[Message]) -> None:
+        on_message = self._on_message
+        for message in batch:
+            on_message(self, message)
+        if self._after_batch is not None:
+            self._after_batch()
+
+    async def _read(self, comm: Comm) -> None:
         while not self._closed:
             try:
-                frame = await read()
+                frame = await comm.read()
             except OSError:  # CommClosedError is one
                 return
             if not isinstance(frame, bytes):
                 return
-            for message in unpack(frame):
-                on_message(self, message)
+            self._handle(unpack(frame))
 
-    async def _write(self) -> None:
-        outbox, wake, write = self._outbox, self._wake, self._comm.write
+    async def _write(self, comm: Comm) -> None:
+        outbox = self._outbox
         while True:
-            await wake.wait()
-            wake.clear()
+            await self._wake.wait()
+            self._wake.clear()
             try:
                 while outbox:
-                    if len(outbox) <= MAX_BATCH:
-                        batch = list(outbox)
-                        outbox.clear()
-                    else:
-                        batch = [outbox.popleft() for _ in range(MAX_BATCH)]
-                    await write(pack(batch))
+                    batch = [outbox.popleft() for _ in range(min(len(outbox), MAX_BATCH))]
+                    await comm.write(pack(batch))
             except OSError:
                 self.abort()
                 return
