@@ -59,11 +59,11 @@ def _node_row(node: dict[str, Any]) -> tuple[str, str, str, str]:
 
 def _summary(snapshot: dict[str, Any], kind: str) -> str:
     tasks = snapshot["tasks"]
+    counts = ", ".join(f"{tasks[state]} {state}" for state in ("running", "queued", "finished", "failed"))
     alive = sum(actor["state"] == "alive" for actor in snapshot["actors"])
     secure = "TLS" if snapshot["cluster"]["address"].startswith("tls") else "no TLS"
     return (
-        f"{kind}, {secure}, {len(snapshot['nodes'])} node{'s' * (len(snapshot['nodes']) != 1)}; tasks: "
-        f"{tasks['running']} running, {tasks['queued']} queued, {tasks['finished']} finished, {tasks['failed']} failed; "
+        f"{kind}, {secure}, {len(snapshot['nodes'])} node{'s' * (len(snapshot['nodes']) != 1)}; tasks: {counts}; "
         f"{alive} actor{'s' * (alive != 1)}"
     )
 

@@ -123,7 +123,7 @@ def init(
 ) -> Cluster:
     """Join a cluster, or start one, and return its card.
 
-    A second call returns the same card; call :func:`shutdown` first to change clusters.
+    A second call returns the same card; to change clusters, call :func:`shutdown` first.
 
     Parameters
     ----------
@@ -164,11 +164,17 @@ def init(
     """
     global _session
     with _lock:
+        _check_options(address, num_cpus, timeout)
         if _session is not None:
+            if isinstance(address, str) and address not in (_session.cluster_id, _session.name, _session.address):
+                raise OptionError(
+                    f"This process uses the cluster `{_session.name}` ({_session.address}). Call `shoal.shutdown()` "
+                    f"before joining `{address}`.",
+                    option="address",
+                )
             return Cluster(_session)
         if current.find_owner() is not None:
             raise NotInitializedError("This is an executor: it belongs to its cluster already.")
-        _check_options(address, num_cpus, timeout)
         address = address if address is not None else os.environ.get("SHOAL_ADDRESS") or None
         _session = _start_embedded(name, num_cpus) if address is None else _join(address, name, security, timeout)
         current.set_owner(_session.owner)

@@ -74,24 +74,25 @@ async def install(address: str, security: Security, name: str, timeout: float) -
     VersionMismatchError
         See :func:`shoal.launch.compare.check_versions`.
     """
+    client: Any = Client(address, security=security, timeout=timeout, asynchronous=True, set_as_default=False)
     try:
-        async with Client(
-            address, security=security, timeout=timeout, asynchronous=True, set_as_default=False
-        ) as client:
-            await _check(client)
-            await client.register_plugin(ControllerPlugin(random_id("cluster"), name))
-            await client.register_plugin(AgentPlugin())
+        await client
+        await _check(client)
+        await client.register_plugin(ControllerPlugin(random_id("cluster"), name))
+        await client.register_plugin(AgentPlugin())
     except VersionMismatchError:
         raise
     except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:
         hint = " It speaks TLS: pass `security=`." if address.startswith("tls") and not pem_texts(security) else ""
         said = str(error) or type(error).__name__
         raise ConnectError(f"No usable Dask cluster at `{address}`: {said}.{hint}", address=address) from error
+    finally:
+        # Also when it never connected: a client that is not closed complains when it is collected.
+        await client.close()
 
 
-async def _check(client: Client) -> None:
-    asked: Any = client.get_versions(packages=[*COMPARED, "shoal"])  # awaitable, as the client is asynchronous
-    found = await asked
+async def _check(client: Any) -> None:
+    found = await client.get_versions(packages=[*COMPARED, "shoal"])
     nodes: dict[str, dict[str, str]] = {}
     for place, report in (("scheduler", found["scheduler"]), *found["workers"].items()):
         versions = {name: version for name, version in report["packages"].items() if isinstance(version, str)}

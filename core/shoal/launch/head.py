@@ -124,7 +124,10 @@ def watch_driver(pid: int, ended: asyncio.Event) -> None:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Errors go to the file that the driver shows if the start fails; the scratch directory's own cleaning is the
+    # template's.
     logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed.diskutils").setLevel(logging.CRITICAL)
     line = b""
     while not line.endswith(b"\n"):
         piece = os.read(0, 65536)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 from shoal.launch.dask_cluster import security_from
@@ -38,4 +39,6 @@ async def snapshot_at(address: str, security: Security, timeout: float) -> dict[
             comm.abort()
     if not isinstance(answer, dict) or "nodes" not in answer:
         raise ConnectError(f"There is no shoal in the Dask cluster at `{address}`.", address=address)
-    return answer
+    # Messages bring sequences as tuples; the snapshot is JSON.
+    plain: dict[str, Any] = json.loads(json.dumps(answer))
+    return plain

@@ -49,7 +49,7 @@ class AgentHello(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """Controller -> owner or agent: you are known. ``nodes`` holds ``(node_id, worker, host, store, versions)`` each."""
+    """Controller -> owner or agent: you are known. ``nodes`` rows: ``(node_id, worker, host, store, versions)``."""
 
     cluster_id: str
     name: str
@@ -128,11 +128,12 @@ class ReturnLease(NamedTuple):
 
 
 class LeaseLost(NamedTuple):
-    """Controller -> owner: the executor behind the lease is gone."""
+    """Controller -> owner: the executor behind the lease is gone; ``begun`` as in :class:`ExecutorDied`."""
 
     lease_id: str
     cause: str
     stderr: str
+    begun: str
 
 
 class CreateActor(NamedTuple):
@@ -199,11 +200,15 @@ class EndLease(NamedTuple):
 
 
 class ExecutorDied(NamedTuple):
-    """Agent -> controller: the executor bound to this lease is gone (or could not be started)."""
+    """Agent -> controller: the executor bound to this lease is gone (or could not be started).
+
+    ``begun`` is the id of the task it began last, "" if it began none, "?" if nobody can tell.
+    """
 
     lease_id: str
     cause: str
     stderr: str
+    begun: str
 
 
 class OwnerGone(NamedTuple):

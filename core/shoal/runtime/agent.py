@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from shoal.model import messages as m
 from shoal.model.errors import ConnectError
 from shoal.model.ids import random_id
 from shoal.model.resources import make_resources
+from shoal.runtime.begun import BegunMark
 from shoal.runtime.scope import Scope
 from shoal.runtime.store import Store, read_range, unlink_quietly
 from shoal.runtime.template_config import TemplateConfig
@@ -32,7 +34,7 @@ CONNECT_TIMEOUT = 10.0
 #: Seconds between two reports of the node's load.
 USAGE_INTERVAL = 1.0
 #: Lines and bytes kept of what an executor last wrote to stderr.
-LAST_LINES = 20
+LAST_LINES = 40
 LAST_BYTES = 8_000
 #: How often a template that ended by itself is replaced.
 MAX_TEMPLATE_ENDS = 3
@@ -189,7 +191,9 @@ class Agent:
                 case pool.Bound(lease_id, executor):
                     self._tell_controller(m.LeaseStarted(lease_id, executor.executor_id, executor.address))
                 case pool.Died(lease_id, executor_id, cause):
-                    self._tell_controller(m.ExecutorDied(lease_id, cause, self._last_words(executor_id)))
+                    self._tell_controller(
+                        m.ExecutorDied(lease_id, cause, self._last_words(executor_id), self._last_begun(executor_id))
+                    )
 
     async def _report_usage(self) -> None:
         psutil.cpu_percent()  # the first call only starts the measurement
@@ -228,16 +232,23 @@ class Agent:
         self._scope.start(self._read_template(reader))
 
     async def _read_template(self, reader: asyncio.StreamReader) -> None:
-        while line := await reader.readline():
-            report: dict[str, Any] = json.loads(line)
-            if report["op"] == "exited":
-                self._pool.exited(report["executor_id"], describe_end(report["status"]))
-                self._carry_out()
-                self._remove_log(report["executor_id"])
+        # It is reset, not just ended, if the template was killed before it had read all we sent.
+        with contextlib.suppress(ConnectionError):
+            while line := await reader.readline():
+                report: dict[str, Any] = json.loads(line)
+                if report["op"] == "exited":
+                    self._pool.exited(report["executor_id"], describe_end(report["status"]))
+                    self._carry_out()
+                    self._remove_logs(report["executor_id"])
         if self._closing:
             return
         # Killed from outside: the executors went with it. A new one takes over, unless that keeps happening.
         self._template_ends += 1
+        for executor in self._pool.executors.values():
+            if executor.pid:
+                # The kernel has ended the executors, but not the children that tasks have started.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(executor.pid, signal.SIGKILL)
         self._pool.all_exited("the template process of its node ended")
         if self._template_ends <= MAX_TEMPLATE_ENDS:
             await self._start_template()
@@ -260,8 +271,15 @@ class Agent:
             return ""
         return "\n".join(deque(text.splitlines(), maxlen=LAST_LINES))
 
-    def _remove_log(self, executor_id: str) -> None:
-        (self._logs / f"{executor_id}.log").unlink(missing_ok=True)
+    def _last_begun(self, executor_id: str) -> str:
+        try:
+            return BegunMark.read(self._logs / f"{executor_id}.begun")
+        except OSError:
+            return "?"
+
+    def _remove_logs(self, executor_id: str) -> None:
+        for path in self._logs.glob(f"{executor_id}.*"):
+            path.unlink(missing_ok=True)
 
 
 def describe_end(status: int) -> str:

@@ -107,8 +107,8 @@ class Controller:
         match message:
             case m.LeaseStarted(lease_id, executor_id, address):
                 self._machine.executor_started(lease_id, executor_id, address)
-            case m.ExecutorDied(lease_id, cause, stderr):
-                self._machine.executor_died(lease_id, cause, stderr)
+            case m.ExecutorDied(lease_id, cause, stderr, begun):
+                self._machine.executor_died(lease_id, cause, stderr, begun)
             case m.Waiting(lease_id, waiting):
                 self._machine.waits(lease_id, waiting)
             case m.NodeUsage():
@@ -147,11 +147,11 @@ class Controller:
                     self._granted(lease)
                 case leases.End(lease, kill):
                     self._tell_agent(lease.node_id, m.EndLease(lease.lease_id, kill))
-                case leases.Lost(lease, cause, stderr):
+                case leases.Lost(lease, cause, stderr, begun):
                     if lease.actor_id:
                         self._actor_ends(lease.actor_id, cause, stderr, kill=False)
                     else:
-                        self._tell_owners([lease.owner_id], m.LeaseLost(lease.lease_id, cause, stderr))
+                        self._tell_owners([lease.owner_id], m.LeaseLost(lease.lease_id, cause, stderr, begun))
                 case leases.AskBack(lease, idle_only):
                     self._tell_owners([lease.owner_id], m.Reclaim(lease.lease_id, idle_only))
                 case leases.CannotRun(owner_id, actor_id, resources, largest):

@@ -20,10 +20,11 @@ from types import FrameType
 from typing import Any
 
 from shoal.model import messages as m
-from shoal.model.errors import TaskCancelledError
+from shoal.model.errors import ActorDiedError, TaskCancelledError
 from shoal.runtime import context as contexts
 from shoal.runtime import payload as payloads
 from shoal.runtime import refs, remote_errors, session
+from shoal.runtime.begun import BegunMark
 from shoal.runtime.owner import Owner, OwnerConfig
 from shoal.runtime.serialization import dumps, loads
 from shoal.runtime.stdio import INTERVAL, OutputBuffer, TaskWriter
@@ -47,8 +48,9 @@ class Item:
 class Executor:
     """See the module's description. Made on the loop; :meth:`work` is for the main thread."""
 
-    def __init__(self, executor_id: str, config: OwnerConfig, agent_address: str) -> None:
+    def __init__(self, executor_id: str, config: OwnerConfig, agent_address: str, begun: BegunMark) -> None:
         self.executor_id = executor_id
+        self._begun = begun
         self._agent_address = agent_address
         self._agent: Stream | None = None
         self.owner = Owner(config, on_message=self._message, on_peer_lost=self._peer_lost)
@@ -60,6 +62,8 @@ class Executor:
         self._loaded: dict[str, Any] = {}
         self._actor: Any = None
         self._creating = False
+        #: Why there is no actor, once its creation has failed.
+        self._init_failure = ""
         #: Calls of other callers that came before the actor's creation did.
         self._early: list[Item] = []
         self._running: Item | None = None
@@ -194,6 +198,7 @@ class Executor:
     def _run(self, item: Item) -> tuple[Item, m.Payload, float, list[refs.ObjectRef]]:
         run = item.run
         self._interrupt = ""
+        self._begun.write(run.task_id)
         contexts.set_current(contexts.TaskContext(run.task_id, run.name, run.lease_id, run.cell, run.driver))
         begin = time.perf_counter()
         contained: list[refs.ObjectRef] = []
@@ -202,6 +207,8 @@ class Executor:
             payload, contained = self._call(run, item.stream.peer_id)
         except BaseException as error:  # boundary: user code; the error goes to its owner
             payload = payloads.from_error(self._blame(item, error))
+            if run.method == "__init__":
+                self._init_failure = f"its `__init__` raised {type(error).__name__}: {error}"
             # The traceback's frames hold the arguments.
             error.__traceback__ = None
             del error
@@ -226,7 +233,7 @@ class Executor:
     def _target(self, run: m.Run) -> Any:
         if run.method and run.method != "__init__":
             if self._actor is None:
-                raise RuntimeError("the actor's `__init__` has failed")
+                raise ActorDiedError(f"The actor is dead, because {self._init_failure}.", cause=self._init_failure)
             return getattr(self._actor, run.method)
         target = self._loaded.get(run.function_id)
         if target is None:
@@ -268,13 +275,13 @@ def _cancelled(item: Item) -> TaskCancelledError:
     return TaskCancelledError(f"`{item.run.name}` was cancelled.", task_id=item.run.task_id)
 
 
-def run_executor(executor_id: str, config: OwnerConfig, agent_address: str) -> None:
+def run_executor(executor_id: str, config: OwnerConfig, agent_address: str, begun: BegunMark) -> None:
     """Be an executor until the process ends; called in a freshly forked child."""
     started: queue.SimpleQueue[Executor | BaseException] = queue.SimpleQueue()
 
     async def main() -> None:
         try:
-            executor = Executor(executor_id, config, agent_address)
+            executor = Executor(executor_id, config, agent_address, begun)
             session.set_owner(executor.owner, emit=executor.emit)
             await executor.start()
         except BaseException as error:

@@ -108,6 +108,8 @@ class Owner:
         self._controller: Stream | None = None
         self._connecting: asyncio.Future[None] | None = None
         self._machine = tasks.TaskMachine()
+        #: Leases granted whose executors are being connected to.
+        self._grants: set[str] = set()
         self._actors: dict[str, ActorCalls] = {}
         #: Actors owned here, by the object whose life is theirs.
         self._actor_lives: dict[str, str] = {}
@@ -385,7 +387,7 @@ class Owner:
             raise NotInitializedError(f"`{ref!r}` belongs to a cluster session that has ended.")
         entry = self.table.get(ref.id)
         assert entry is not None, "a live ref always has an entry"
-        if entry.payload is None:
+        if entry.payload is None or self._closing:
             self._check_usable()
         return entry
 
@@ -516,7 +518,8 @@ class Owner:
 
     def _send(self, lease: tasks.Lease, batch: list[tasks.Task]) -> None:
         stream = self._peers.stream(lease.address)
-        if stream is None:  # its end is on the way to us; `_peer_lost` takes care of what was sent
+        if stream is None:  # the news of its end is on the way, and covers what was sent
+            self._suspect_lease(lease)
             return
         for task in batch:
             work: Work = task.spec
@@ -616,7 +619,8 @@ class Owner:
                 calls.finished(work.task_id)
                 continue
             stream = self._peers.stream(calls.address)
-            if stream is None:  # `_peer_lost` is on its way
+            if stream is None:  # the news of its end is on the way, and covers what was sent
+                self._suspect_actor(calls)
                 return
             self._define(stream, work)
             stream.send_nowait(work.message("", self._dependencies(work)))
@@ -649,8 +653,9 @@ class Owner:
             case m.Reclaim(lease_id, idle_only):
                 self._machine.reclaim(lease_id, idle_only)
                 self._schedule_flush()
-            case m.LeaseLost(lease_id, cause, stderr):
-                self._machine.lost(lease_id, (cause, stderr), time.monotonic())
+            case m.LeaseLost(lease_id, cause, stderr, begun):
+                self._grants.discard(lease_id)
+                self._machine.lost(lease_id, begun, (cause, stderr))
                 self._schedule_flush()
             case m.Infeasible():
                 self._infeasible(message)
@@ -660,18 +665,23 @@ class Owner:
                 self._actor_dead(actor_id, cause, stderr)
 
     async def _lease_granted(self, message: m.LeaseGranted) -> None:
-        if await self._peers.reach(message.address):
-            lease = tasks.Lease(message.lease_id, from_wire(message.resources), message.address)
+        lease = tasks.Lease(message.lease_id, from_wire(message.resources), message.address)
+        self._grants.add(lease.lease_id)
+        await self._peers.reach(message.address)
+        if lease.lease_id not in self._grants:  # lost before we were there
+            return
+        self._grants.discard(lease.lease_id)
+        if self._peers.stream(message.address) is not None:
             self._machine.granted(lease, time.monotonic())
         else:
-            self._tell_controller(m.ReturnLease(message.lease_id))
+            self._machine.unreachable(lease)
         self._schedule_flush()
 
     def _infeasible(self, message: m.Infeasible) -> None:
         asked, largest = from_wire(message.resources), from_wire(message.largest)
         error = InfeasibleError(
-            f"No node can ever satisfy {describe(asked)}: the most any node has is {describe(largest)}. Ask for less, or "
-            "add a node that has it.",
+            f"No node can ever satisfy {describe(asked)}: the most any node has is {describe(largest)}. Ask for less, "
+            "or add a node that has it.",
             asked=dict(asked),
             largest=dict(largest),
         )
@@ -738,17 +748,18 @@ class Owner:
         failed = payloads.is_error(message.payload)
         self._complete(work, message.payload, contained, failed=failed, seconds=message.seconds)
         if failed and work.method == "__init__" and actor_id is not None:
-            self._kill_actor(actor_id, "its `__init__` raised an error")
+            try:
+                payloads.load(message.payload)
+            except BaseException as error:  # whatever `__init__` raised
+                self._kill_actor(actor_id, f"its `__init__` raised {type(error).__name__}: {error}")
 
     def _peer_lost(self, address: str, owner_id: str) -> None:
         if self._closing:
             return
         for lease in [lease for lease in self._machine.leases.values() if lease.address == address]:
-            # The controller knows why it ended and says so; if it does not, the end of the stream has to do.
-            cause = ("the connection to it was lost", "")
-            self.loop.call_later(LOST_GRACE, self._lease_surely_lost, lease.lease_id, cause)
+            self._suspect_lease(lease)
         for calls in [calls for calls in self._actors.values() if calls.address == address]:
-            self.loop.call_later(LOST_GRACE, self._actor_dead, calls.actor_id, "the connection to it was lost", "")
+            self._suspect_actor(calls)
         for entry in self.table.entries():
             if entry.owner == address and entry.payload is None:
                 object_id = entry.object_id
@@ -760,9 +771,19 @@ class Owner:
             self._on_peer_lost(address)
         self._segments.holder_lost(address)
 
-    def _lease_surely_lost(self, lease_id: str, cause: tuple[str, str]) -> None:
-        self._machine.lost(lease_id, cause, time.monotonic())
-        self._flush()
+    # The controller knows why an executor ended and says so. If it does not, the end of the stream has to do.
+
+    def _suspect_lease(self, lease: tasks.Lease) -> None:
+        self.loop.call_later(LOST_GRACE, self._lease_surely_lost, lease)
+
+    def _lease_surely_lost(self, lease: tasks.Lease) -> None:
+        if self._machine.leases.get(lease.lease_id) is lease:
+            self._machine.lost(lease.lease_id, "?", ("the connection to it was lost", ""))
+            self._machine.unreachable(lease)
+            self._flush()
+
+    def _suspect_actor(self, calls: ActorCalls) -> None:
+        self.loop.call_later(LOST_GRACE, self._actor_dead, calls.actor_id, "the connection to it was lost", "")
 
     # -- objects -------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ whose filenames lead to the cell's source. Frames of shoal itself are cut off at
 
 from __future__ import annotations
 
+import io
 import itertools
 import pickle
 import traceback
@@ -60,12 +61,39 @@ def strip_own_frames(traceback_: TracebackType | None, own_file: str) -> Traceba
     return result if result is not None else traceback_
 
 
+class _ErrorPickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles exceptions so that they are rebuilt without a call of ``__init__``.
+
+    Python rebuilds an exception as ``type(*args)``, and ``args`` is what the type passed on to
+    ``Exception.__init__``: an ``__init__`` that formats a message formats it twice, one with two parameters fails.
+    A class that defines its own ``__reduce__`` knows better and is left alone, as are the built-in ones.
+    """
+
+    def reducer_override(self, value: object) -> object:
+        if (
+            isinstance(value, BaseException)
+            and type(value).__module__ != "builtins"
+            and type(value).__reduce__ is BaseException.__reduce__
+        ):
+            return _rebuild, (type(value), value.args, value.__dict__)
+        return super().reducer_override(value)
+
+
+def _rebuild(cls: type[BaseException], args: tuple[object, ...], state: dict[str, object]) -> BaseException:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
 def _dump_one(error: BaseException) -> bytes:
     with refs.collecting():  # an error may mention refs; it does not keep their objects alive
         try:
-            data = cloudpickle.dumps(error)
+            buffer = io.BytesIO()
+            _ErrorPickler(buffer).dump(error)
+            data = buffer.getvalue()
             pickle.loads(data)  # many exceptions pickle and cannot be rebuilt: find out here
-            return bytes(data)
+            return data
         except Exception:  # boundary: reducers are user code
             text = "".join(traceback.format_exception_only(error)).strip()
             name = type(error).__qualname__

@@ -22,8 +22,10 @@ import shutil
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
+from shoal.runtime.begun import BegunMark
 from shoal.runtime.executor import run_executor
 from shoal.runtime.owner import OwnerConfig
 from shoal.runtime.template_config import TemplateConfig
@@ -115,7 +117,7 @@ class Template:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        faulthandler.enable()
+        faulthandler.enable(all_threads=False)
         config = OwnerConfig(
             owner_id=executor_id,
             job_id="",
@@ -125,7 +127,8 @@ class Template:
             is_driver=False,
             store=self._config.store,
         )
-        run_executor(executor_id, config, self._config.agent)
+        begun = BegunMark(Path(self._config.logs, f"{executor_id}.begun"))
+        run_executor(executor_id, config, self._config.agent, begun)
 
     def _reap(self) -> None:
         while self._children:

@@ -99,6 +99,7 @@ class Lost:
     lease: Lease
     cause: str
     stderr: str
+    begun: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class LeaseMachine:
     def node_left(self, node_id: str, cause: str) -> None:
         node = self.nodes.pop(node_id, None)
         for lease_id in list(node.leases) if node else ():
-            self.executor_died(lease_id, cause, "")
+            self.executor_died(lease_id, cause, "", "?")
 
     def demand(self, owner_id: str, job_id: str, resources: Resources, wanted: int) -> None:
         """An owner wants *wanted* leases of a class in all, those it holds included."""
@@ -163,12 +164,12 @@ class LeaseMachine:
             lease.executor_id, lease.address = executor_id, address
             self._actions.append(Grant(lease))
 
-    def executor_died(self, lease_id: str, cause: str, stderr: str) -> None:
+    def executor_died(self, lease_id: str, cause: str, stderr: str, begun: str) -> None:
         """The executor of a lease is gone, or could not be started."""
         lease = self.leases.get(lease_id)
         if lease is not None:
             self._release(lease)
-            self._actions.append(Lost(lease, cause, stderr))
+            self._actions.append(Lost(lease, cause, stderr, begun))
 
     def gave_back(self, lease_id: str) -> None:
         """An owner has nothing left on this lease."""

@@ -153,6 +153,13 @@ class TaskMachine:
         self._class_of(lease.resources).leases[lease.lease_id] = lease
         self._dirty.add(lease.resources)
 
+    def unreachable(self, lease: Lease) -> None:
+        """The executor of a lease that the controller believes to be ours does not answer us."""
+        kind = self._class_of(lease.resources)
+        kind.told -= 1
+        self._actions.append(GiveBack(lease))
+        self._dirty.add(lease.resources)
+
     def finished(self, task_id: str, seconds: float, now: float) -> Task | None:
         """An executor has answered; returns the task, or None for a late answer to a task that has ended."""
         task = self.tasks.get(task_id)
@@ -202,19 +209,24 @@ class TaskMachine:
                 self._actions.append(SendRecall(lease))
             self._dirty.add(lease.resources)
 
-    def lost(self, lease_id: str, detail: Any, now: float) -> None:
-        """The executor behind a lease is gone. Only the task that was running has used up an attempt."""
+    def lost(self, lease_id: str, begun: str, detail: Any) -> None:
+        """The executor behind a lease is gone; *begun* is the task it began last ("" none, "?" unknown).
+
+        Tasks that may have begun have used up an attempt, those whose answer was lost with it included. The rest has
+        not: it is simply queued again.
+        """
         lease = self.leases.pop(lease_id, None)
         if lease is None:
             return
         kind = self._class_of(lease.resources)
         kind.leases.pop(lease_id, None)
-        running = next(iter(lease.sent), None)
+        may_have_begun = begun == "?"
         for task_id, task in reversed(list(lease.sent.items())):
+            may_have_begun = may_have_begun or task_id == begun
             task.lease = None
             if task.cancelled:
                 self._end(task, "cancelled")
-            elif task_id != running:
+            elif not may_have_begun:
                 kind.queue.appendleft(task)
             elif task.retries_left > 0:
                 task.retries_left -= 1

@@ -1,0 +1,146 @@
+# Each target does its own set-up; `make demo` and `make test` are all that a newcomer needs.
+#
+#   make demo        run the quick start on an embedded cluster, in the terminal
+#   make lab         open it in JupyterLab
+#   make test        everything: static checks, Python, TypeScript, notebooks, browser
+#   make check       the quick part, under two minutes
+#   make bench-core  tasks and actor calls per second
+#   make format      let ruff lay out the Python code
+#   make clean       remove what was built (`make clean-all`: the environment too)
+#
+# What can be set: VENV (where the environment is), PYTHON (which one makes it), TORCH (what pip is asked for).
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+BIN := $(VENV)/bin
+# Only asked when there is no environment yet.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then echo $$python; break; fi; done)
+
+# the environment's own node, and no questions from anybody
+export PATH := $(abspath $(BIN)):$(PATH)
+export DEBIAN_FRONTEND := noninteractive
+export PIP_NO_INPUT := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONUNBUFFERED := 1
+
+# Python code is installed in place; only these make an installation out of date.
+INSTALLED := $(VENV)/.shoal-installed
+INSTALLED_DEV := $(VENV)/.shoal-installed-dev
+BUNDLE_INPUTS := $(wildcard labextension/*.json labextension/hatch_build.py labextension/jupyter-config/*/*.json) \
+	$(shell find labextension/src labextension/style labextension/schema -type f 2>/dev/null)
+NODE_MODULES := labextension/node_modules/.shoal-lock.sha256
+
+PYTEST := $(BIN)/python -m pytest
+UNIT_TESTS := $(wildcard tests/core/unit tests/kernel/unit)
+
+.PHONY: help demo lab test check bench-core format clean clean-all setup setup-dev chromium \
+	test-static test-unit test-js test-python test-labextension test-notebooks test-browser
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# -- set-up ------------------------------------------------------------------------------------------------
+
+setup: $(INSTALLED)
+setup-dev: $(INSTALLED_DEV)
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "shoal needs Python 3.11 or newer with venv: none was found (set PYTHON=...)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch goes first and by itself: its CPU build where pip is offered one, so that no CUDA libraries come along.
+$(INSTALLED): pyproject.toml core/shoal/_version.py $(BUNDLE_INPUTS) | $(BIN)/python
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet $(TORCH)+cpu 2>/dev/null || { \
+		echo "note: pip is offered no CPU build of $(TORCH) and takes the standard one, which on Linux brings CUDA"; \
+		echo "      along (several GB). To avoid that, install torch into $(VENV) from PyTorch's CPU index first."; \
+		$(BIN)/pip install --quiet $(TORCH); }
+	$(BIN)/pip install --quiet --editable ".[all]"
+	@touch $@
+
+$(INSTALLED_DEV): $(INSTALLED)
+	$(BIN)/pip install --quiet --editable ".[all,dev]"
+	@touch $@
+
+$(NODE_MODULES): labextension/package-lock.json | $(INSTALLED_DEV)
+	cd labextension && npm ci --ignore-scripts --no-audit --no-fund
+	@$(BIN)/python -c 'import hashlib, pathlib, sys; \
+		lock, stamp = map(pathlib.Path, sys.argv[1:]); \
+		stamp.write_text(hashlib.sha256(lock.read_bytes()).hexdigest())' labextension/package-lock.json $@
+
+chromium:
+	@mkdir -p build; \
+	if [ -n "$${SHOAL_CHROMIUM:-}" ] || command -v chromium chromium-browser >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "installing chromium with apt-get" && \
+		{ apt-get update && apt-get install --yes --no-install-recommends chromium; } </dev/null >build/apt.log 2>&1; then :; \
+	else echo "note: the browser tests will be skipped, because there is no Chromium here. As root on Debian:"; \
+		echo "      apt-get install chromium. Elsewhere install it, or name it in SHOAL_CHROMIUM."; fi
+
+# -- what the project is for -------------------------------------------------------------------------------
+
+demo: $(INSTALLED)
+	$(BIN)/python notebooks/run_notebook.py notebooks/quickstart.ipynb
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/quickstart.ipynb
+
+bench-core: $(INSTALLED)
+	$(BIN)/python benchmarks/core.py
+
+# -- checks ------------------------------------------------------------------------------------------------
+
+check: test-static test-unit
+
+# Every tier runs, also after one has failed, so that one run shows all there is to repair.
+test: $(INSTALLED_DEV) chromium
+	@failed=; \
+	for tier in test-static test-js test-python test-labextension test-notebooks test-browser; do \
+		printf '\n-- %s\n' "$$tier"; $(MAKE) $$tier || failed="$$failed $$tier"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "FAILED:$$failed" >&2; exit 1; fi
+
+test-static: $(INSTALLED_DEV)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-unit: $(INSTALLED_DEV)
+	$(PYTEST) $(UNIT_TESTS)
+
+test-js: $(INSTALLED_DEV) $(NODE_MODULES)
+	cd labextension && npm run --silent check
+	cd labextension && npm test --silent
+
+test-python: $(INSTALLED_DEV)
+	$(PYTEST)
+
+# Runs of their own: pytest-jupyter's event loop, playwright's and nbval's kernels keep out of each other's way.
+test-labextension: $(INSTALLED_DEV)
+	$(PYTEST) tests/labextension
+
+test-notebooks: $(INSTALLED_DEV)
+	$(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout=120 notebooks
+
+test-browser: $(INSTALLED_DEV)
+	$(PYTEST) tests/browser --screenshot=only-on-failure --tracing=retain-on-failure --output=build/browser
+
+format: $(INSTALLED_DEV)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf labextension/lib labextension/*.tsbuildinfo labextension/shoal_labextension/labextension
+	rm -f $(INSTALLED) $(INSTALLED_DEV)
+	find core workloads kernel_ext labextension/shoal_labextension notebooks tests benchmarks \
+		-name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+clean-all: clean
+	rm -rf $(VENV) labextension/node_modules

@@ -1,0 +1,31 @@
+"""Which task an executor began last: a note that outlives its process.
+
+An executor that dies takes along what it knew, and how far it got through the tasks sent ahead decides which of
+them may run again. So it notes each task's id in a mapped file before it begins: a memory write, which the kernel
+keeps however the process ends.
+"""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+_NBYTES = 128
+
+
+class BegunMark:
+    """The note of one executor; written by it, read by its agent after its end."""
+
+    def __init__(self, path: Path) -> None:
+        with open(path, "xb+") as file:
+            file.truncate(_NBYTES)
+            self._map = mmap.mmap(file.fileno(), _NBYTES)
+
+    def write(self, task_id: str) -> None:
+        """Note that this task begins now."""
+        self._map[: len(task_id) + 1] = task_id.encode() + b"\0"
+
+    @staticmethod
+    def read(path: Path) -> str:
+        """Return the last note; "" if no task has begun."""
+        return path.read_bytes().partition(b"\0")[0].decode()

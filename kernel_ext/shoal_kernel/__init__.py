@@ -1,0 +1,24 @@
+"""shoal in a notebook: ``%load_ext shoal`` brings ``%%remote``, and puts the output of tasks under their cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__all__ = ["load_ipython_extension", "unload_ipython_extension"]
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Install the magics and the routing of output; harmless if they are there."""
+    from shoal_kernel.extension import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Take everything out again; a running cluster stays."""
+    from shoal_kernel.extension import unload
+
+    unload(shell)

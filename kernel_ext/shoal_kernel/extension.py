@@ -1,0 +1,57 @@
+"""What loading the extension puts into a shell, and how it is taken out."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from shoal_kernel.locating import CellWatch
+from shoal_kernel.magics import Remote
+from shoal_kernel.routing import OutputRouter
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+_loaded: weakref.WeakKeyDictionary[InteractiveShell, Extension] = weakref.WeakKeyDictionary()
+
+
+class Extension:
+    """The hooks in one shell."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+        self._watch = CellWatch(shell)
+        self._router = OutputRouter(shell)
+        self._magics = Remote(shell, self._watch, self._router)
+        #: What `%config` lists; IPython annotates it for shells only.
+        self._configurables: list[Any] = shell.configurables
+
+    def start(self) -> None:
+        self._watch.start()
+        self._router.start()
+        self._shell.register_magics(self._magics)
+        self._configurables.append(self._magics)
+
+    def stop(self) -> None:
+        self._configurables.remove(self._magics)
+        manager = self._shell.magics_manager
+        for kind in ("line", "cell"):
+            manager.magics[kind].pop("remote", None)
+        manager.registry.pop(type(self._magics).__name__, None)
+        self._router.stop()
+        self._watch.stop()
+
+
+def load(shell: InteractiveShell) -> None:
+    """Install the extension in *shell*, once."""
+    if shell not in _loaded:
+        extension = Extension(shell)
+        extension.start()
+        _loaded[shell] = extension
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Take the extension out of *shell*, if it is there."""
+    extension = _loaded.pop(shell, None)
+    if extension is not None:
+        extension.stop()

@@ -1,0 +1,112 @@
+"""Reads the clusters of this user: connection files from disk, snapshots from the clusters themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from shoal.errors import ConnectError
+from shoal.launch import registry
+
+if TYPE_CHECKING:
+    import logging
+    from types import ModuleType
+
+    from shoal.launch.registry import Connection
+
+#: The version of the snapshot that the panel's JavaScript understands.
+SNAPSHOT_VERSION = 1
+#: A look at one cluster ends after this many seconds, so one that is stuck does not hold up the others.
+FETCH_TIMEOUT = 2.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one look at one cluster gave."""
+
+    state: Literal["running", "unreachable"]
+    message: str = ""
+    snapshot: dict[str, Any] | None = None
+
+
+class ClusterReader:
+    """Answers "which clusters are there and how are they?" for any number of pages at once.
+
+    Runs on the Jupyter server's event loop and never blocks it: files are read, and ``distributed`` is
+    imported, in a thread. At any time there is at most one look in flight for each cluster; requests that
+    come meanwhile share its answer. Nothing outlives a request by more than `FETCH_TIMEOUT`.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        #: Looks that have not ended, by cluster id; an entry leaves when its task is done.
+        self._in_flight: dict[str, asyncio.Task[Reading]] = {}
+        self._probe: ModuleType | None = None
+
+    async def read(self) -> list[dict[str, Any]]:
+        """Describe every live cluster of this user.
+
+        Returns
+        -------
+        list of dict
+            The fields of `shoal.launch.registry.Connection` (no secrets) and ``state``, ``message`` and
+            ``snapshot``. A cluster that cannot be reached has the state "unreachable", a message that says
+            why, and no snapshot; it is no error.
+        """
+        connections = await asyncio.to_thread(registry.list_clusters)
+        readings = await asyncio.gather(*map(self._look, connections))
+        return [
+            {
+                **connection.to_json(),
+                "state": reading.state,
+                "message": reading.message,
+                "snapshot": reading.snapshot,
+            }
+            for connection, reading in zip(connections, readings, strict=True)
+        ]
+
+    async def _look(self, connection: Connection) -> Reading:
+        task = self._in_flight.get(connection.id)
+        if task is None:
+            task = asyncio.create_task(self._fetch(connection), name=f"shoal-look-{connection.id}")
+            self._in_flight[connection.id] = task
+            task.add_done_callback(lambda _: self._in_flight.pop(connection.id, None))
+        # shielded: one page that goes away must not take the answer from the others
+        return await asyncio.shield(task)
+
+    async def _fetch(self, connection: Connection) -> Reading:
+        """Fetch one snapshot. This is the boundary at which failures become words in the panel."""
+        if self._probe is None:
+            # takes half a second, as it brings in `distributed`: not at server start, not on the loop
+            self._probe = await asyncio.to_thread(importlib.import_module, "shoal.launch.probe")
+        try:
+            async with asyncio.timeout(FETCH_TIMEOUT):
+                snapshot = await self._probe.fetch_snapshot(connection, timeout=FETCH_TIMEOUT)
+        except TimeoutError:
+            return Reading("unreachable", f"The cluster gave no answer within {FETCH_TIMEOUT:g} s.")
+        except (ConnectError, OSError) as error:
+            return Reading("unreachable", str(error) or type(error).__name__)
+        except Exception as error:
+            # one damaged connection must not hide the healthy clusters beside it
+            self._log.warning("shoal: looking at cluster %s failed", connection.id, exc_info=True)
+            return Reading("unreachable", f"{type(error).__name__}: {error}")
+        return _check(snapshot)
+
+
+def _check(snapshot: dict[str, Any]) -> Reading:
+    """Hold back what the page could not read, and say so."""
+    version = snapshot.get("version")
+    if version != SNAPSHOT_VERSION:
+        return Reading(
+            "running",
+            f"The cluster reports its state in version {version}, this JupyterLab reads version "
+            f"{SNAPSHOT_VERSION}. Use the same version of shoal in both environments.",
+        )
+    try:
+        json.dumps(snapshot, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        return Reading("running", f"The state that the cluster reports is not valid JSON: {error}.")
+    return Reading("running", snapshot=snapshot)

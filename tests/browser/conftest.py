@@ -1,0 +1,235 @@
+"""A real JupyterLab with real kernels, a fresh workspace for each test, and the Chromium of the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from playwright.sync_api import Page, expect
+
+CHROMIUM = (
+    os.environ.get("SHOAL_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+)
+CHROMIUM_ARGS = [
+    "--no-sandbox",  # as root there is none
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--force-prefers-reduced-motion",
+]
+START_TIMEOUT = 60.0
+#: A kernel, a head and its first executors are up in a few seconds; a busy machine may take ten times that.
+SLOW = 60_000
+
+expect.set_options(timeout=15_000)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running JupyterLab server and the ways a test enters it."""
+
+    url: str
+    token: str
+    home: Path
+
+    @property
+    def root(self) -> Path:
+        """The folder that JupyterLab shows."""
+        return self.home / "root"
+
+    @property
+    def runtime(self) -> Path:
+        """Where connection files are."""
+        return self.home / "runtime"
+
+    def open(self, page: Page, workspace: str) -> None:
+        """Load JupyterLab with an empty workspace and wait until it stands still."""
+        page.goto(f"{self.url}/lab/workspaces/{workspace}?token={self.token}")
+        page.wait_for_function("() => window.jupyterapp !== undefined")
+        page.evaluate("() => window.jupyterapp.restored.then(() => undefined)")
+        page.wait_for_selector("#jupyterlab-splash", state="detached")
+        page.wait_for_selector(".jp-Launcher", state="visible")
+
+    def write_notebook(self, name: str, *sources: str) -> str:
+        """Put a notebook with these code cells into the server's folder."""
+        kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+        nbformat.write(notebook, self.root / name)
+        return name
+
+    def open_notebook(self, page: Page, name: str) -> None:
+        """Open a notebook by command and wait for its kernel.
+
+        Not by a `/tree/` address: JupyterLab then activates the notebook once more, late, which takes the
+        focus from whatever the test did meanwhile.
+        """
+        page.evaluate(
+            """async path => {
+                const widget = await window.jupyterapp.commands.execute('docmanager:open', { path });
+                await widget.revealed;
+                await widget.context.ready;
+                await widget.sessionContext.ready;
+            }""",
+            name,
+        )
+        indicator = page.locator(".jp-NotebookPanel:visible .jp-Notebook-ExecutionIndicator")
+        expect(indicator).to_have_attribute("data-status", "idle", timeout=SLOW)
+
+    def open_panel(self, page: Page) -> None:
+        """Show the panel as a user does, through its tab in the sidebar."""
+        page.get_by_role("tab", name="Shoal Clusters").click()
+        expect(page.get_by_role("region", name="Shoal Clusters")).to_be_visible()
+
+    def fetch_clusters(self) -> list[dict[str, Any]]:
+        """Ask the server extension as the panel does."""
+        return self.get("/shoal/api/v1/clusters")["clusters"]
+
+    def stop_kernels(self) -> None:
+        """End every kernel, as *Shut Down All* does."""
+        for kernel in self.get("/api/kernels"):
+            self.get(f"/api/kernels/{kernel['id']}", method="DELETE")
+
+    def put_setting(self, plugin: str, **values: object) -> None:
+        """Write the user's settings of one of our plugins, as the settings editor does; none restores them."""
+        path = self.home / "settings" / "shoal-labextension" / f"{plugin}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+
+    def is_up(self) -> bool:
+        """Tell whether the server answers."""
+        try:
+            self.get("/api/status")
+        except OSError:
+            return False
+        return True
+
+    def get(self, path: str, method: str = "GET") -> Any:
+        """Send a request of an authenticated user; return the JSON of the answer."""
+        request = urllib.request.Request(
+            self.url + path, headers={"Authorization": f"token {self.token}"}, method=method
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            body = response.read()
+        return json.loads(body) if body else None
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One server for the run, with settings, runtime files and notebooks in a folder of its own."""
+    home = tmp_path_factory.mktemp("lab")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    server = Lab(f"http://127.0.0.1:{port}", secrets.token_hex(16), home)
+    server.root.mkdir()
+    _no_news(home / "settings")
+    log = home / "server.log"
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+        *(f"--IdentityProvider.token={server.token}", f"--ServerApp.root_dir={server.root}"),
+        "--LabApp.expose_app_in_browser=True",  # window.jupyterapp
+    ]
+    folders = {
+        "HOME": home,
+        "IPYTHONDIR": home / "ipython",
+        "JUPYTER_CONFIG_DIR": home / "config",
+        "JUPYTER_DATA_DIR": home / "data",
+        "JUPYTER_RUNTIME_DIR": server.runtime,
+        "JUPYTERLAB_SETTINGS_DIR": home / "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": home / "workspaces",
+    }
+    environ = {**os.environ, **{name: str(folder) for name, folder in folders.items()}}
+    with (
+        log.open("wb") as stream,
+        subprocess.Popen(
+            command,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            deadline = time.monotonic() + START_TIMEOUT
+            while not server.is_up():
+                assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-4000:]
+                time.sleep(0.1)  # a server that is not there yet has no event to wait for
+            yield server
+            server.stop_kernels()
+        finally:
+            _end(process)
+
+
+def _no_news(settings: Path) -> None:
+    """Keep the question about Jupyter news from covering the page."""
+    path = settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def workspace(request: pytest.FixtureRequest) -> str:
+    """A workspace of this test alone."""
+    return re.sub(r"\W+", "-", request.node.name).strip("-")
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    """Take the machine's Chromium; without one there is nothing to test."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here: install it with apt-get, or name it in SHOAL_CHROMIUM")
+    return {**browser_type_launch_args, "executable_path": CHROMIUM, "args": CHROMIUM_ARGS}
+
+
+@pytest.fixture(scope="session")
+def browser_context_args(browser_context_args: dict[str, Any]) -> dict[str, Any]:
+    """A laptop's window, at twice the resolution for readable screenshots."""
+    return {**browser_context_args, "viewport": {"width": 1280, "height": 800}, "device_scale_factor": 2}
+
+
+@pytest.fixture
+def page_errors(page: Page) -> Iterator[list[str]]:
+    """Fail a test whose page raised an error that nobody caught."""
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield errors
+    assert errors == []
+
+
+@pytest.fixture(scope="session")
+def shots() -> Path:
+    """Where the screenshots go."""
+    path = Path(__file__).parents[2] / "build" / "screenshots"
+    path.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,235 @@
+"""The panel as a user meets it: empty, with a cluster of a notebook, and after that notebook's end."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from shoal.launch import registry
+from shoal.launch.registry import Connection
+
+LOAD = "%load_ext shoal"
+INIT = "import shoal\nshoal.init(name='minnow', num_cpus=2)"
+REMOTE = """%%remote
+import os
+total = sum(range(10))
+print('total', total, 'computed elsewhere')
+remote_pid = os.getpid()"""
+CHECK = "import os\nprint('another process:', remote_pid != os.getpid())"
+BUSY = """import time
+@shoal.remote
+def train(x):
+    time.sleep(60)
+@shoal.remote
+class Predictor:
+    def ready(self):
+        return True
+predictors = [Predictor.remote(), Predictor.remote()]
+print([shoal.get(p.ready.remote()) for p in predictors])
+refs = [train.remote(i) for i in range(12)]"""
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("page_errors")]
+
+
+@pytest.fixture
+def panel(page: Page) -> Locator:
+    return page.get_by_role("region", name="Shoal Clusters")
+
+
+@pytest.fixture(autouse=True)
+def no_clusters_left(lab):
+    yield
+    lab.stop_kernels()
+    deadline = time.monotonic() + 20
+    while lab.fetch_clusters():
+        assert time.monotonic() < deadline, "a cluster outlived its kernel by 20 s"
+        time.sleep(0.1)
+
+
+def run_cell(page: Page, index: int) -> Locator:
+    """Run a cell and give it when it has ended."""
+    cell = page.locator(".jp-NotebookPanel:visible .jp-CodeCell").nth(index)
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Shift+Enter")
+    expect(cell.locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\d+\]:"), timeout=60_000)
+    return cell
+
+
+def use_theme(page: Page, theme: str) -> None:
+    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
+    page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=theme)
+    # the old page stays under a veil until the new style sheets are in
+    expect(page.locator("#jupyterlab-splash")).to_have_count(0)
+
+
+def test_without_clusters_it_says_what_to_do(lab, page, panel, workspace, shots):
+    lab.open(page, workspace)
+    lab.open_panel(page)
+    expect(panel.get_by_text("No cluster is running")).to_be_visible()
+    page.screenshot(path=shots / "panel-empty.png")
+    use_theme(page, "JupyterLab Dark")
+    page.screenshot(path=shots / "panel-empty-dark.png")
+    use_theme(page, "JupyterLab Light")
+
+
+def test_refresh_button_asks_the_server(lab, page, panel, workspace):
+    lab.open(page, workspace)
+    lab.open_panel(page)
+    expect(panel.get_by_text("No cluster is running")).to_be_visible()
+    # asked so seldom that a request within the time of the test can only be that of the button
+    lab.put_setting("clusters", refreshSeconds=3600)
+    page.reload()
+    lab.open_panel(page)
+    expect(panel.get_by_text("No cluster is running")).to_be_visible()
+    with page.expect_response("**/shoal/api/v1/clusters*") as response:
+        panel.get_by_role("button", name="Refresh the list of clusters").click()
+    assert response.value.ok
+    lab.put_setting("clusters")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (404, "The server part of shoal is not enabled"),
+        (403, "You may not see the clusters of this server"),
+        (500, "The Jupyter server gave an answer that the panel cannot read"),
+        (None, "The Jupyter server does not answer"),
+    ],
+)
+def test_failures_are_explained(lab, page, panel, workspace, shots, status, words):
+    def answer(route):
+        route.abort() if status is None else route.fulfill(status=status, body="{}")
+
+    page.route("**/shoal/api/v1/clusters*", answer)
+    lab.open(page, workspace)
+    lab.open_panel(page)
+    alert = panel.get_by_role("alert")
+    expect(alert).to_contain_text(words)
+    panel.screenshot(path=shots / f"panel-problem-{status}.png")
+    page.unroute("**/shoal/api/v1/clusters*")
+    alert.get_by_role("button", name="Try again").click()
+    expect(alert).to_have_count(0)
+    expect(panel.get_by_text("No cluster is running")).to_be_visible()
+
+
+def test_cluster_that_does_not_answer_is_told_apart(lab, page, panel, workspace, shots, monkeypatch):
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(lab.runtime))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+    connection = Connection(
+        "cluster-0", "pike", address, "attached", os.getpid(), socket.gethostname(), time.time(), "a.py", "3.11"
+    )
+    entry = registry.register(connection)
+    try:
+        lab.open(page, workspace)
+        lab.open_panel(page)
+        card = panel.get_by_role("listitem", name="Cluster pike, not reachable")
+        expect(card).to_contain_text("on a Dask cluster")
+        expect(card.locator(".shoal-Card-message")).not_to_be_empty()
+        panel.screenshot(path=shots / "panel-unreachable.png")
+    finally:
+        entry.remove()
+
+
+def test_button_opens_a_notebook_with_the_starting_cell(lab, page, panel, workspace):
+    lab.open(page, workspace)
+    lab.open_panel(page)
+    panel.get_by_role("button", name="Insert into new notebook").click()
+    cell = page.locator(".jp-NotebookPanel:visible .jp-CodeCell .cm-content").first
+    expect(cell).to_contain_text("%load_ext shoal", timeout=60_000)
+    expect(cell).to_contain_text("shoal.init()")
+    expect(panel.get_by_role("button", name="Insert into notebook")).to_be_visible()
+
+
+def test_command_inserts_the_starting_cell(lab, page, workspace, shots):
+    lab.open(page, workspace)
+    lab.open_notebook(page, lab.write_notebook("insert.ipynb", "1 + 1"))
+    cells = page.locator(".jp-NotebookPanel:visible .jp-CodeCell")
+    expect(cells).to_have_count(1)
+    page.keyboard.press("Control+Shift+C")
+    page.locator("input.lm-CommandPalette-input").fill("starts a shoal cluster")
+    page.locator(".lm-CommandPalette-item", has_text="Insert Cell That Starts a Shoal Cluster").click()
+    expect(cells).to_have_count(2)
+    lines = cells.nth(1).locator(".cm-line")
+    expect(lines).to_have_text(["%load_ext shoal", "import shoal", "", "shoal.init()"])
+
+
+def test_panel_shows_the_cluster_of_a_notebook(lab, page, panel, workspace, shots):
+    lab.open(page, workspace)
+    lab.open_panel(page)
+    lab.open_notebook(page, lab.write_notebook("digits.ipynb", LOAD, INIT, REMOTE, CHECK, BUSY))
+    run_cell(page, 0)
+    run_cell(page, 1)
+
+    card = panel.get_by_role("listitem", name=re.compile("Cluster minnow"))
+    expect(card).to_be_visible(timeout=10_000)
+    expect(card.get_by_text("digits.ipynb")).to_be_visible()
+    expect(card.get_by_role("meter", name="CPU").first).to_have_attribute(
+        "aria-valuetext", re.compile(r"^\d+ %, \d of 2 CPUs granted$")
+    )
+    expect(card.get_by_role("meter", name="Memory").first).to_have_attribute(
+        "aria-valuetext", re.compile(r"^\d+ %, .* of .* GiB$")
+    )
+
+    expect(run_cell(page, 2).locator(".jp-OutputArea")).to_contain_text("total 45 computed elsewhere")
+    expect(run_cell(page, 3).locator(".jp-OutputArea")).to_contain_text("another process: True")
+
+    expect(run_cell(page, 4).locator(".jp-OutputArea")).to_contain_text("[True, True]")
+    expect(card).to_have_accessible_name("Cluster minnow, busy")
+    expect(card.get_by_label("Tasks")).to_have_text(re.compile(r"[1-9]\d*\s*running|running\s*[1-9]"))
+    card.get_by_text("1 node").click()
+    card.get_by_text("2 actors").click()
+    expect(card.get_by_label("Actors")).to_contain_text(re.compile("Predictor.*2.*alive"))
+    card.get_by_text(re.compile(r"\d functions?")).click()
+    expect(card.get_by_text("train")).to_be_visible()
+    page.locator(".jp-NotebookPanel:visible .jp-CodeCell").nth(1).locator(".jp-InputArea").scroll_into_view_if_needed()
+    page.screenshot(path=shots / "panel.png")
+    panel.screenshot(path=shots / "panel-only.png")
+
+    use_theme(page, "JupyterLab Dark")
+    page.screenshot(path=shots / "panel-dark.png")
+    use_theme(page, "JupyterLab Light")
+
+
+def test_second_notebook_connects_to_the_cluster_of_the_first(lab, page, panel, workspace):
+    lab.open(page, workspace)
+    lab.open_panel(page)
+    lab.open_notebook(page, lab.write_notebook("first.ipynb", LOAD, INIT))
+    run_cell(page, 0)
+    run_cell(page, 1)
+    lab.open_notebook(page, lab.write_notebook("second.ipynb", ""))
+    panel.get_by_role("button", name="Insert a cell that connects to minnow").click()
+    cell = page.locator(".jp-NotebookPanel:visible .jp-CodeCell").first
+    expect(cell.locator(".cm-content")).to_contain_text('shoal.init("minnow")')
+    run_cell(page, 0)
+    expect(cell.locator(".jp-OutputArea")).to_contain_text("minnow")
+    assert len(lab.fetch_clusters()) == 1
+
+
+def test_cluster_leaves_with_its_kernel(lab, page, panel, workspace):
+    lab.open(page, workspace)
+    lab.open_panel(page)
+    lab.open_notebook(page, lab.write_notebook("leaving.ipynb", LOAD, INIT))
+    run_cell(page, 0)
+    run_cell(page, 1)
+    card = panel.get_by_role("listitem", name=re.compile("Cluster minnow"))
+    expect(card).to_be_visible(timeout=10_000)
+    lab.stop_kernels()
+    expect(card).to_have_count(0, timeout=20_000)
+    expect(panel.get_by_text("No cluster is running")).to_be_visible()
+
+
+def test_keyboard_alone_reaches_every_button(lab, page, panel, workspace):
+    lab.open(page, workspace)
+    lab.open_panel(page)
+    expect(panel.get_by_text("No cluster is running")).to_be_visible()
+    panel.get_by_role("button", name="Insert a cell that starts a cluster").focus()
+    page.keyboard.press("Tab")
+    expect(panel.get_by_role("button", name="Refresh the list of clusters")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(panel.get_by_role("button", name="Insert into new notebook")).to_be_focused()

@@ -1,0 +1,99 @@
+"""Two real clusters to run everything on, and the processes and files they may leave behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from distributed import LocalCluster
+from distributed.security import Security
+
+import shoal
+from shoal.runtime.store import default_root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runtime_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Connection files, stores and logs of the tests stay apart from everybody else's."""
+    directory = tmp_path_factory.mktemp("runtime")
+    store = tmp_path_factory.mktemp("tmp")
+    tempfile.tempdir = None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_RUNTIME_DIR", str(directory))
+        patch.setenv("TMPDIR", str(store))
+        patch.setenv("SHOAL_STORE_DIR", str(store))
+        yield directory
+    tempfile.tempdir = None
+
+
+@pytest.fixture(scope="module", params=["embedded", "dask"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[shoal.Cluster]:
+    """The embedded cluster, then a Dask cluster of two workers with nannies and TLS."""
+    if request.param == "embedded":
+        with shoal.init(num_cpus=2) as joined:
+            yield joined
+    else:
+        with (
+            LocalCluster(
+                n_workers=2,
+                threads_per_worker=1,
+                security=Security.temporary(),
+                dashboard_address=None,
+                protocol="tls://",
+            ) as dask_cluster,
+            shoal.init(dask_cluster, timeout=30) as joined,
+        ):
+            yield joined
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Iterator[shoal.Cluster]:
+    with shoal.init(num_cpus=2) as joined:
+        yield joined
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[..., None]:
+    """Return a function that waits until a condition holds, and fails after 15 seconds."""
+
+    def wait(condition: Callable[[], object], what: str | Callable[[], str], timeout: float = 15.0) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"{what if isinstance(what, str) else what()} did not happen within {timeout:g} s")
+            time.sleep(0.02)
+
+    return wait
+
+
+@pytest.fixture
+def traces(runtime_directory: Path) -> Callable[[], set[object]]:
+    """Return a function that lists the processes and files of shoal that these tests have brought about."""
+    return lambda: {*shoal_processes(str(runtime_directory)), *shoal_files()}
+
+
+def shoal_processes(runtime_directory: str) -> set[int]:
+    """Return the ids of every process of shoal's runtime that these tests have started."""
+    found = set()
+    for process in psutil.process_iter(["cmdline", "status"]):
+        command = " ".join(process.info["cmdline"] or ())
+        if process.info["status"] != psutil.STATUS_ZOMBIE and (
+            "shoal.launch.head" in command or "shoal.runtime.template" in command
+        ):
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("JUPYTER_RUNTIME_DIR") == runtime_directory:
+                    found.add(process.pid)
+    return found
+
+
+def shoal_files() -> set[str]:
+    """Return what lies in shared memory, temporary and connection directories."""
+    places = {default_root(), Path(tempfile.gettempdir())}
+    found = {str(path) for place in places for path in place.glob("shoal-*")}
+    return found | {str(path) for path in Path(os.environ["JUPYTER_RUNTIME_DIR"]).glob("shoal/*")}

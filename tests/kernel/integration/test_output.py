@@ -1,0 +1,92 @@
+"""Where output lands: every message is asked for its parent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Kernel = Any
+Gates = Callable[[str], Any]
+
+
+def prints(text: str) -> Callable[[list[Any]], bool]:
+    return lambda messages: text in "".join(m["content"]["text"] for m in messages if m["msg_type"] == "stream")
+
+
+def test_prints_appear_while_the_cell_runs(kernel: Kernel, gates: Gates) -> None:
+    gate = gates("gate")
+    cell = kernel.start(f"%%remote\nprint('before')\n{gate.wait}\nprint('after')")
+    seen = kernel.wait_for(prints("before"), cell)
+    assert not any(message["msg_type"] == "execute_reply" for message in seen)
+    assert not prints("after")(seen)
+    gate.open()
+    assert kernel.finish(cell).text() == "before\nafter\n"
+
+
+def test_stdout_and_stderr_stay_apart(kernel: Kernel) -> None:
+    outcome = kernel.ok("%%remote\nimport sys\nprint('out')\nprint('err', file=sys.stderr)\nprint('out again')")
+    assert (outcome.text("stdout"), outcome.text("stderr")) == ("out\nout again\n", "err\n")
+
+
+def test_late_output_lands_in_the_cell_that_caused_it(kernel: Kernel, gates: Gates) -> None:
+    talk, hold = gates("talk"), gates("hold")
+    kernel.ok("@shoal.remote\ndef talker(path):\n    print('waiting')\n    open(path).read()\n    print('late')")
+    cause = kernel.ok(f"%%remote\nref = talker.remote({str(talk.path)!r})")
+    other = kernel.start(f"print('other begins', flush=True)\n{hold.wait}\nprint('other ends')")
+    kernel.wait_for(prints("other begins"), other)
+    talk.open()
+    kernel.wait_for(prints("(talker) late"), cause.msg_id)
+    hold.open()
+    outcome = kernel.finish(other)
+    assert outcome.text() == "other begins\nother ends\n"
+    kernel.ok("shoal.get(ref)")
+    mine = [m for m in kernel.published if m["msg_type"] == "stream" and "talker" in m["content"]["text"]]
+    assert {m["parent_header"]["msg_id"] for m in mine} == {cause.msg_id}
+    assert "".join(m["content"]["text"] for m in mine) == "(talker) waiting\n(talker) late\n"
+
+
+def test_every_line_arrives_once_and_in_order(kernel: Kernel) -> None:
+    outcome = kernel.ok("%%remote\nfor i in range(20_000):\n    print(i)")
+    assert outcome.text() == "".join(f"{i}\n" for i in range(20_000))
+
+
+def test_displays_land_in_the_cell_in_order(kernel: Kernel) -> None:
+    outcome = kernel.ok(
+        "%%remote\nfrom IPython.display import HTML\nprint('1')\ndisplay(HTML('<b>2</b>'))\nprint('3')\ndisplay({'four': 4})"
+    )
+    kinds = [
+        m["content"].get("text") or m["content"]["data"]["text/plain"]
+        for m in outcome.messages
+        if m["msg_type"] in ("stream", "display_data")
+    ]
+    assert kinds == ["1\n", "<IPython.core.display.HTML object>", "3\n", "{'four': 4}"]
+    assert outcome.of_type("display_data")[0]["data"]["text/html"] == "<b>2</b>"
+
+
+def test_figures_show_in_a_notebook_that_has_not_plotted(kernel: Kernel) -> None:
+    kernel.ok("import sys\nassert 'matplotlib' not in sys.modules")
+    outcome = kernel.ok("%%remote\nimport matplotlib.pyplot as plt\nplt.plot([1, 2]);")
+    (shown,) = outcome.of_type("display_data")
+    assert shown["data"]["image/png"].startswith("iVBOR")
+    outcome = kernel.ok("%%remote\nfig, ax = plt.subplots()\nax.plot([1, 2])\nfig")
+    assert outcome.of_type("display_data") == []
+    assert "image/png" in outcome.of_type("execute_result")[0]["data"]
+
+
+def test_capture_captures(kernel: Kernel) -> None:
+    outcome = kernel.ok("%%capture held\n%%remote\nprint('quiet')")
+    assert outcome.text() == ""
+    assert kernel.ok("held.stdout").value == "'quiet\\n'"
+
+
+def test_other_tasks_lines_carry_their_name(kernel: Kernel) -> None:
+    kernel.ok("@shoal.remote\ndef helper(i):\n    print('a', i, end='')\n    print(' b')\n    print('c')")
+    outcome = kernel.ok("%%remote\nprint('mine')\nshoal.get(helper.remote(1))")
+    lines = outcome.text().splitlines()
+    assert "mine" in lines, "the order of what two processes print is theirs"
+    assert [line for line in lines if line != "mine"] == ["(helper) a 1 b", "(helper) c"]
+
+
+def test_output_of_an_ordinary_cells_tasks_lands_in_the_running_cell(kernel: Kernel) -> None:
+    outcome = kernel.ok("shoal.get(helper.remote(2))")
+    assert outcome.text() == "(helper) a 2 b\n(helper) c\n"
