@@ -100,7 +100,7 @@ def run_cell(spec: CellSpec, package: Package) -> CellResult:
             raise failure
         result = _run_and_collect(spec, namespace)
     if threads.issuperset(threading.enumerate()):
-        # Functions of the cell and its namespace hold one another: arrays and refs would stay until the collector comes.
+        # The cell's functions and its namespace hold one another: arrays and refs would stay for the collector.
         namespace.clear()
     return result
 

@@ -85,9 +85,8 @@ def flush_figures(value: Any = None) -> None:
 @contextlib.contextmanager
 def in_executor() -> Iterator[None]:
     """Make ``display``, IPython's own one too, and figures of the code inside go to the cell."""
-    had_display = hasattr(builtins, "display")
-    if not had_display:
-        builtins.display = display  # type: ignore[attr-defined]
+    before = vars(builtins).get("display")
+    vars(builtins)["display"] = display
     _choose_backend()
     replacement = _DisplayReplacement()
     sys.meta_path.insert(0, replacement)
@@ -98,8 +97,10 @@ def in_executor() -> Iterator[None]:
     finally:
         sys.meta_path.remove(replacement)
         replacement.undo()
-        if not had_display:
-            del builtins.display  # type: ignore[attr-defined]
+        if before is None:
+            del vars(builtins)["display"]
+        else:
+            vars(builtins)["display"] = before
 
 
 _DISPLAY_MODULE = "IPython.core.display_functions"

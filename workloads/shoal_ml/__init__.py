@@ -1,5 +1,1 @@
-"""Workload helpers of shoal: inference, serving, training, tuning and reinforcement learning."""
-
-from shoal._version import __version__
-
-__all__ = ["__version__"]
+"""Workloads on shoal. Each module brings one, and imports what it needs only when it is used."""

@@ -37,7 +37,9 @@ def render_text(snapshot: dict[str, Any], kind: str) -> str:
     if snapshot["nodes"] is None:
         return f"shoal cluster {name}: does not answer"
     lines = [f"shoal cluster {name}: {_summary(snapshot, kind)}"]
-    lines += ["  " + ", ".join(_node_row(node)) for node in snapshot["nodes"]]
+    for node in snapshot["nodes"]:
+        host, cpus, memory, executors = _node_row(node)
+        lines.append(f"  {host}: {cpus} CPUs in use, {memory} memory in use, {executors} executors")
     return "\n".join(lines)
 
 
@@ -51,9 +53,9 @@ def _cells(node: dict[str, Any]) -> str:
 def _node_row(node: dict[str, Any]) -> tuple[str, str, str, str]:
     return (
         node["host"],
-        f"{node['cpus_used']:g} of {node['cpus']:g} CPUs",
+        f"{node['cpus_used']:g} of {node['cpus']:g}",
         f"{format_nbytes(node['memory_used'])} of {format_nbytes(node['memory'])}",
-        f"{node['executors']} executors",
+        str(node["executors"]),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import Any
 
 GROUP = "shoal.ipython"
@@ -21,4 +20,7 @@ def unload_ipython_extension(ip: Any) -> None:
 
 
 def _extensions() -> list[Any]:
+    # Imported here because it takes a third of what `import shoal` may, and few need it.
+    from importlib.metadata import entry_points
+
     return [point.load() for point in entry_points(group=GROUP)]

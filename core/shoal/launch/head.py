@@ -27,6 +27,7 @@ from distributed.security import Security
 from shoal.launch.registry import Connection, register, registry_directory
 from shoal.runtime.agent_plugin import AgentPlugin
 from shoal.runtime.controller_plugin import ControllerPlugin
+from shoal.runtime.template_process import TemplateProcess, fork_template
 
 HOST = "127.0.0.1"
 #: Seconds for an orderly end, after which the process ends anyway (the template then cleans up).
@@ -42,7 +43,7 @@ _DASK_CONFIG = {
 }
 
 
-async def run(config: dict[str, Any]) -> None:
+async def run(config: dict[str, Any], template: TemplateProcess) -> None:
     """Be the embedded cluster until the driver is gone."""
     ended = asyncio.Event()
     watch_driver(config["pid"], ended)
@@ -68,7 +69,7 @@ async def run(config: dict[str, Any]) -> None:
                 nthreads=config["num_cpus"],
                 dashboard=False,
                 dashboard_address=f"{HOST}:0",
-                plugins=(AgentPlugin(cleanup=(scratch, directory)),),
+                plugins=(AgentPlugin(cleanup=(scratch, directory), template=template),),
             )
         )
         worker.http_server.stop()
@@ -136,7 +137,7 @@ def main() -> None:
         line += piece
     config = json.loads(line)
     sys.path[:] = [*config["sys_path"], *(entry for entry in sys.path if entry not in config["sys_path"])]
-    asyncio.run(run(config))
+    asyncio.run(run(config, fork_template()))
     # Threads of libraries must not keep the process alive.
     sys.stdout.flush()
     os._exit(0)

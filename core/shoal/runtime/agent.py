@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from shoal.runtime.begun import BegunMark
 from shoal.runtime.scope import Scope
 from shoal.runtime.store import Store, read_range, unlink_quietly
 from shoal.runtime.template_config import TemplateConfig
+from shoal.runtime.template_process import Process, TemplateProcess, spawn_template
 from shoal.runtime.versions import versions_here
 from shoal.state import pool
 from shoal.transport.comms import Security, address_host, connect
@@ -63,14 +63,17 @@ class Agent:
         self._logs = Path(tempfile.mkdtemp(prefix=f"shoal-{os.getuid()}-logs-"))
         self._controller: Stream | None = None
         self._streams: dict[str, Stream] = {}
-        self._template: subprocess.Popen[bytes] | None = None
+        self._template: Process | None = None
         self._control: asyncio.StreamWriter | None = None
         self._template_ends = 0
         self._closing = False
 
-    async def start(self) -> None:
-        """Start the template and the first executors, and join the cluster; returns when the controller knows us."""
-        await self._start_template()
+    async def start(self, template: TemplateProcess | None = None) -> None:
+        """Start the first executors and join the cluster; returns when the controller knows us.
+
+        *template* has been brought up already; by default one is started.
+        """
+        await self._start_template(template or spawn_template())
         self._carry_out()
         await self._join()
         self._scope.start(self._report_usage())
@@ -91,7 +94,6 @@ class Agent:
                 await asyncio.get_running_loop().run_in_executor(None, template.wait, 5.0)
             except subprocess.TimeoutExpired:
                 template.kill()
-                template.wait()
         self._store.remove()
 
     # -- executors, and peers that read our store ----------------------------------------------------------------
@@ -198,26 +200,17 @@ class Agent:
     async def _report_usage(self) -> None:
         psutil.cpu_percent()  # the first call only starts the measurement
         while True:
-            await asyncio.sleep(USAGE_INTERVAL)
             memory = psutil.virtual_memory()
             ratio = psutil.cpu_percent() / 100
             used = memory.total - memory.available
             self._tell_controller(m.NodeUsage(ratio, memory.total, used, len(self._pool.executors)))
+            await asyncio.sleep(USAGE_INTERVAL)
 
     # -- the template --------------------------------------------------------------------------------------------
 
-    async def _start_template(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            # Not `multiprocessing`: a nanny's worker is a daemon and may have no children there. A session of its own
-            # keeps the kernel's interrupts away.
-            self._template = subprocess.Popen(  # noqa: ASYNC220 - it takes a millisecond, and is not awaited
-                [sys.executable, "-m", "shoal.runtime.template", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        reader, self._control = await asyncio.open_unix_connection(sock=ours)
+    async def _start_template(self, template: TemplateProcess) -> None:
+        self._template = template.process
+        reader, self._control = await asyncio.open_unix_connection(sock=template.control)
         config = TemplateConfig(
             agent=self._address,
             controller=self._controller_address,
@@ -251,7 +244,7 @@ class Agent:
                     os.killpg(executor.pid, signal.SIGKILL)
         self._pool.all_exited("the template process of its node ended")
         if self._template_ends <= MAX_TEMPLATE_ENDS:
-            await self._start_template()
+            await self._start_template(spawn_template())
             self._carry_out()
         elif self._controller is not None:
             self._carry_out()

@@ -8,6 +8,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.worker import Worker
 
 from shoal.runtime.agent import Agent
+from shoal.runtime.template_process import TemplateProcess
 from shoal.transport.comms import OPERATION
 
 
@@ -17,13 +18,22 @@ class AgentPlugin(WorkerPlugin):
     name = "shoal-agent"
     idempotent = True
 
-    def __init__(self, cleanup: tuple[str, ...] = ()) -> None:
-        """*cleanup* names directories to be removed when the node ends, however it ends."""
+    def __init__(self, cleanup: tuple[str, ...] = (), template: TemplateProcess | None = None) -> None:
+        """Make the plugin.
+
+        Parameters
+        ----------
+        cleanup
+            Directories to be removed when the node ends, however it ends.
+        template
+            A template process that is up already, for a plugin that is not sent anywhere.
+        """
         self._cleanup = cleanup
+        self._template = template
         self._agent: Agent | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_cleanup": self._cleanup, "_agent": None}
+        return {"_cleanup": self._cleanup, "_template": None, "_agent": None}
 
     async def setup(self, worker: Worker) -> None:
         """Bring the agent up; returns when the controller knows this node."""
@@ -32,7 +42,7 @@ class AgentPlugin(WorkerPlugin):
         agent = self._agent = Agent(worker.address, worker.scheduler.address, worker.security, resources, self._cleanup)
         worker.handlers[OPERATION] = agent.serve
         try:
-            await agent.start()
+            await agent.start(self._template)
         except BaseException:
             await agent.close()
             raise

@@ -58,7 +58,8 @@ def load(payload: Payload, fetched: memoryview | None = None) -> Any:
     """
     kind = payload[0]
     if kind == INLINE:
-        return loads(payload[1:])
+        # Each reader gets buffers of its own, which it may write to.
+        return loads([payload[1], *(bytearray(part) for part in payload[2:])])
     if kind == ERROR:
         raise remote_errors.load(payload[1])
     _, _, path, sizes = payload

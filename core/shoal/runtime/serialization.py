@@ -18,7 +18,7 @@ from shoal.model.errors import SerializationError, ShoalError
 from shoal.runtime import refs
 from shoal.runtime.pickle_path import explain
 
-Frame = bytes | memoryview
+Frame = bytes | bytearray | memoryview
 
 
 def dumps(value: Any, what: str = "value") -> tuple[list[Frame], list[refs.ObjectRef]]:

@@ -31,6 +31,9 @@ from shoal.runtime.owner import OwnerConfig
 from shoal.runtime.template_config import TemplateConfig
 
 PRELOAD = ("numpy",)
+#: A task has one CPU unless it asks for more, so numerical libraries start with one thread instead of one per core of
+#: the machine in each executor. A user's own setting wins, and code may raise it (``torch.set_num_threads``).
+THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PR_SET_PDEATHSIG = 1
 
 
@@ -181,9 +184,9 @@ def _kill_group(pid: int) -> None:
             continue
 
 
-def main() -> None:
+def serve(control: socket.socket) -> None:
+    """Be the template: read the configuration from *control*, then obey until the agent hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    control = socket.socket(fileno=int(sys.argv[1]))
     lines = Lines(control)
     first: list[bytes] = []
     while not first:
@@ -192,11 +195,11 @@ def main() -> None:
         first = lines.complete()
     config = TemplateConfig.from_line(first[0])
     sys.path[:] = [*config.sys_path, *(entry for entry in sys.path if entry not in config.sys_path)]
+    for variable in THREAD_LIMITS:
+        os.environ.setdefault(variable, "1")
     for module in PRELOAD:
-        try:
+        with contextlib.suppress(ImportError):
             importlib.import_module(module)
-        except ImportError:
-            continue
     template = Template(control, config)
     try:
         for line in first[1:]:
@@ -207,4 +210,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(socket.socket(fileno=int(sys.argv[1])))

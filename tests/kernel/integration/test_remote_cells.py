@@ -29,7 +29,8 @@ def test_a_semicolon_silences_the_value(kernel: Kernel) -> None:
 
 def test_functions_and_classes_of_the_cell_live_on_here(kernel: Kernel) -> None:
     kernel.ok(
-        "%%remote\ndef shifted(v):\n    return v + offset\nclass Point:\n    def far(self):\n        return offset\np = Point()"
+        "%%remote\ndef shifted(v):\n    return v + offset\n"
+        "class Point:\n    def far(self):\n        return offset\np = Point()"
     )
     assert kernel.ok("offset = 5\nshifted(1), p.far(), isinstance(p, Point)").value == "(6, 5, True)"
     assert kernel.ok("%%remote\nshifted(1), p.far(), isinstance(p, Point)").value == "(6, 5, True)"
@@ -46,7 +47,8 @@ def test_arrays_and_models_travel(kernel: Kernel) -> None:
         "import numpy as np, torch\nx = np.arange(300_000.)\nmodel = torch.nn.Linear(3, 1)\nmodel.tied = model.weight"
     )
     kernel.ok(
-        "%%remote\nsmall = x[:3].copy()\nx[0] = 7\nwith torch.no_grad():\n    model.weight.fill_(2.0)\nmodel.done = True"
+        "%%remote\nsmall = x[:3].copy()\nx[0] = 7\n"
+        "with torch.no_grad():\n    model.weight.fill_(2.0)\nmodel.done = True"
     )
     check = "x[0] == 7, small.tolist(), model.weight.sum().item(), model.tied is model.weight, model.done"
     assert kernel.ok(check).value == "(np.True_, [0.0, 1.0, 2.0], 6.0, True, True)"
@@ -59,7 +61,7 @@ def test_refs_travel_both_ways(kernel: Kernel) -> None:
 
 
 def test_actors_are_reached_from_cells_and_made_in_them(kernel: Kernel) -> None:
-    kernel.ok("@shoal.remote\nclass Counter:\n    n = 0\n    def add(self, k):\n        self.n += k\n        return self.n")
+    kernel.ok("@shoal.remote\nclass Counter:\n    n = 0\n    def add(s, k):\n        s.n += k\n        return s.n")
     kernel.ok("counter = Counter.remote()\nshoal.get(counter.add.remote(1))")
     assert kernel.ok("%%remote\nshoal.get(counter.add.remote(10))").value == "11"
     assert kernel.ok("%%remote\nlocal = Counter.remote()\nshoal.get(local.add.remote(5))").value == "5"
@@ -171,28 +173,31 @@ BAD = {
 
 @pytest.fixture(scope="module")
 def deep(kernel: Kernel) -> None:
+    kernel.ok("import threading\nclass Part: pass\ndeep = Part()\ndeep.logger = Part()")
+    kernel.ok("deep.logger._lock = threading.Lock()\ndef uses_deep():\n    return deep")
     kernel.ok(
-        "import threading\nclass Part: pass\ndeep = Part()\ndeep.logger = Part()\ndeep.logger._lock = threading.Lock()"
+        "def count_after_marker():\n"
+        "    global markers\n"
+        "    markers += 1\n"
+        "    %remote --name marker 1 + 1\n"
+        "    while True:\n"
+        "        state = shoal.snapshot()\n"
+        "        if any(f['name'] == 'marker' and f['finished'] == markers for f in state['functions']):\n"
+        "            return sum(state['tasks'].values())\n"
+        "        time.sleep(0.02)\n"
+        "markers = 0"
     )
-    kernel.ok("def uses_deep():\n    return deep")
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_clear_message_and_nothing_is_sent(kernel: Kernel, deep: None, case: str) -> None:
     code, message = BAD[case]
-    before = count_of_tasks(kernel)
+    # The runtime reports in order: once a marker is counted, what was sent before it is.
+    before = int(kernel.ok("count_after_marker()").value)
     outcome = kernel.run(code)
     assert outcome.status == "error"
     shown = outcome.error if outcome.of_type("error") else ""
     shown += outcome.text("stderr")
     assert message in shown, shown
     assert len(shown.strip().splitlines()) <= 4 and "Traceback" not in shown
-    # The runtime reports in order: once a later task is counted, an earlier one would be.
-    kernel.ok("%remote --name marker 1 + 1")
-    kernel.ok(f"while sum(shoal.snapshot()['tasks'].values()) < {before + 1}: time.sleep(0.02)")
-    kernel.ok("while shoal.snapshot()['tasks']['running']: time.sleep(0.02)")
-    assert count_of_tasks(kernel) == before + 1
-
-
-def count_of_tasks(kernel: Kernel) -> int:
-    return int(kernel.ok("sum(shoal.snapshot()['tasks'].values())").value)
+    assert int(kernel.ok("count_after_marker()").value) == before + 1, "the second marker and nothing else"

@@ -48,7 +48,7 @@ def test_displays_are_text(run: Callable[[str], tuple[Any, str]]) -> None:
 
 def test_helpers_have_a_prefix(run: Callable[[str], tuple[Any, str]]) -> None:
     run("import shoal\n@shoal.remote\ndef helper():\n    print('hi')")
-    assert run("%%remote\nshoal.get(helper.remote());")[1] == "(helper) hi\n"
+    assert run("shoal.get(helper.remote())")[1] == "(helper) hi\n"
 
 
 def test_an_error_shows_the_cell(run: Callable[[str], tuple[Any, str]]) -> None:

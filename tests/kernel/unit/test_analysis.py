@@ -185,8 +185,8 @@ MODULES = [
     "argparse", "ast", "asyncio.base_events", "bisect", "calendar", "collections", "configparser", "contextlib", "csv",
     "dataclasses", "datetime", "decimal", "difflib", "doctest", "enum", "fractions", "functools", "gettext", "heapq",
     "inspect", "json.decoder", "logging", "optparse", "pathlib", "pickle", "pickletools", "platform", "random",
-    "re._parser", "shutil", "socket", "statistics", "subprocess", "tarfile", "tempfile", "textwrap", "threading", "typing",
-    "unittest.mock", "urllib.request", "uuid", "weakref", "zipfile", "turtle",
+    "re._parser", "shutil", "socket", "statistics", "subprocess", "tarfile", "tempfile", "textwrap", "threading",
+    "typing", "unittest.mock", "urllib.request", "uuid", "weakref", "zipfile", "turtle",
 ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import copy
 import pickle
 
 import pytest
+
 import shoal.errors
 from shoal.errors import ShoalError
 

@@ -9,6 +9,7 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shoal.model import messages as m
 
 NUMBERS = st.floats(allow_nan=False)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shoal.errors import OptionError
 from shoal.model.options import ACTOR_OPTIONS, TASK_OPTIONS, Options, is_number, with_changes
 
@@ -73,7 +74,7 @@ def test_an_unknown_option_is_told_the_closest() -> None:
 
 
 def test_actors_have_no_retries_of_tasks() -> None:
-    assert TASK_OPTIONS - ACTOR_OPTIONS == {"max_retries"}
+    assert {"max_retries"} == TASK_OPTIONS - ACTOR_OPTIONS
     with pytest.raises(OptionError, match="Unknown option `max_retries`"):
         with_changes(Options(), {"max_retries": 1}, ACTOR_OPTIONS)
 
@@ -95,7 +96,9 @@ def test_truth_is_no_number() -> None:
     assert not is_number(True) and not is_number("1") and not is_number(1j)
 
 
-@given(st.dictionaries(st.sampled_from(sorted(TASK_OPTIONS)), st.one_of(st.none(), st.integers(), st.floats(), st.text())))
+@given(
+    st.dictionaries(st.sampled_from(sorted(TASK_OPTIONS)), st.one_of(st.none(), st.integers(), st.floats(), st.text()))
+)
 def test_options_are_taken_or_refused_and_nothing_else(changes: dict[str, Any]) -> None:
     try:
         options = with_changes(Options(), changes, TASK_OPTIONS)

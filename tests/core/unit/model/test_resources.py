@@ -7,6 +7,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shoal.model.resources import describe, fits, from_wire, give, make_resources, take
 
 AMOUNTS = st.dictionaries(st.sampled_from(["num_cpus", "num_gpus", "memory", "tpu"]), st.floats(0.0001, 1e6))

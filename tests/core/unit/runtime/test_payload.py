@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from shoal.errors import ObjectLostError
 from shoal.model import messages as m
 from shoal.runtime import payload as payloads

@@ -7,6 +7,7 @@ from typing import Any
 
 import cloudpickle
 import pytest
+
 from shoal.runtime import pickle_path
 from shoal.runtime.pickle_path import explain
 
@@ -26,7 +27,7 @@ class Slotted:
 
 
 class Base:
-    __slots__ = "inherited"  # noqa: PLC0205 - a string is allowed, and has to be understood
+    __slots__ = "inherited"
 
 
 class Derived(Base):

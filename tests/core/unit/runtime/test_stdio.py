@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shoal.runtime import context
 from shoal.runtime.stdio import PIECE, OutputBuffer, TaskWriter
 

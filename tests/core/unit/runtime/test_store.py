@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from shoal.runtime import store as stores
 from shoal.runtime.serialization import Frame, dumps, loads
 from shoal.runtime.store import Store, map_segment, read_range, segment_nbytes, split, unlink_quietly

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+
 from shoal.model.messages import Payload
 from shoal.runtime.waiting import Waiter
 from shoal.state.objects import Entry

@@ -6,6 +6,7 @@ from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shoal.state.calls import ActorCalls, Call
 
 

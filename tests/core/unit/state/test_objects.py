@@ -7,6 +7,7 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shoal.state.objects import Action, Entry, Free, LetGo, ObjectTable
 
 VALUE = ("i", b"value")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+
 from shoal.state.pool import Action, Bound, Died, ExecutorPool, Kill, Spawn
 
 

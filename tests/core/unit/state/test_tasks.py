@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from shoal.model.resources import Resources, make_resources
 from shoal.state.tasks import (
     IDLE_KEEP,

@@ -1,0 +1,69 @@
+"""What users may rely on, and what `import shoal` costs them. Growth is a deliberate change of this file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import shoal
+import shoal.errors
+import shoal.output
+
+HEAVY = ("distributed", "dask", "numpy", "torch", "pandas", "IPython", "ipykernel", "jupyter_server", "tornado")
+
+
+def test_public_names() -> None:
+    assert sorted(shoal.__all__) == [
+        "ActorClass",
+        "ActorHandle",
+        "Cluster",
+        "ObjectRef",
+        "RemoteFunction",
+        "__version__",
+        "cancel",
+        "errors",
+        "get",
+        "init",
+        "is_initialized",
+        "kill",
+        "load_ipython_extension",
+        "output",
+        "put",
+        "remote",
+        "shutdown",
+        "snapshot",
+        "unload_ipython_extension",
+        "wait",
+    ]
+    assert sorted(shoal.output.__all__) == ["OutputEvent", "publish_display", "set_sink"]
+    assert sorted(shoal.errors.__all__) == [
+        "ActorDiedError",
+        "ClusterLostError",
+        "ConnectError",
+        "ExecutorCrashedError",
+        "GetTimeoutError",
+        "InfeasibleError",
+        "NotInitializedError",
+        "ObjectLostError",
+        "OptionError",
+        "OwnerDiedError",
+        "RemoteError",
+        "SerializationError",
+        "ShoalError",
+        "TaskCancelledError",
+        "VersionMismatchError",
+    ]
+
+
+def test_public_things_are_there_and_explained() -> None:
+    for name in sorted(set(shoal.__all__) - {"__version__"}):
+        assert getattr(shoal, name).__doc__, name
+    for name in shoal.errors.__all__:
+        assert getattr(shoal.errors, name).__doc__, name
+
+
+def test_importing_shoal_imports_nothing_heavy() -> None:
+    code = f"import sys, shoal; print([name for name in {HEAVY!r} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout == "[]\n"
+    assert result.stderr == ""
