@@ -7,10 +7,12 @@ import json
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from shoal.model.messages import Output
 from shoal.runtime import session
+
+if TYPE_CHECKING:
+    from shoal.model.messages import Output
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from shoal.api import output
 from shoal.api.card import render_html, render_text
-from shoal.api.portal import Portal
-from shoal.launch import registry
-from shoal.launch.embedded import Head, start_head
 from shoal.model.errors import ConnectError, NotInitializedError, OptionError
 from shoal.model.ids import random_id
 from shoal.model.options import is_number
 from shoal.runtime import session as current
 
+# What joining a cluster takes is imported by the functions that do it, so that `import shoal` stays quick.
 if TYPE_CHECKING:
+    from shoal.api.portal import Portal
+    from shoal.launch import registry
+    from shoal.launch.embedded import Head
     from shoal.runtime.owner import Owner
     from shoal.transport.comms import Security
 
@@ -231,6 +232,8 @@ def _check_options(address: Any, num_cpus: int | None, timeout: float) -> None:
 
 
 def _start_embedded(name: str | None, num_cpus: int | None) -> Session:
+    from shoal.launch.embedded import start_head
+
     # The head takes longest to come up: what we need ourselves is imported meanwhile.
     warm = threading.Thread(target=_import_runtime, daemon=True)
     warm.start()
@@ -251,6 +254,8 @@ def _start_embedded(name: str | None, num_cpus: int | None) -> Session:
 
 
 def _join(address: Any, name: str | None, security: Security | None, timeout: float) -> Session:
+    from shoal.api.portal import Portal
+    from shoal.launch import registry
     from shoal.launch.dask_cluster import endpoint_of, install, pem_texts, security_from
 
     known = registry.find_by_name(address) if isinstance(address, str) else None
@@ -307,6 +312,7 @@ def _join(address: Any, name: str | None, security: Security | None, timeout: fl
 
 
 def _start_owner(address: str, security: Security, timeout: float) -> tuple[Portal, Owner]:
+    from shoal.api.portal import Portal
     from shoal.launch.compare import check_versions
     from shoal.runtime.owner import Owner, OwnerConfig
     from shoal.runtime.versions import versions_here

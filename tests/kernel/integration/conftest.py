@@ -32,12 +32,7 @@ class Outcome:
 
     def text(self, stream: str = "stdout") -> str:
         """Return what arrived on a stream, without colours."""
-        pieces = [
-            message["content"]["text"]
-            for message in self.messages
-            if message["msg_type"] == "stream" and message["content"]["name"] == stream
-        ]
-        return plain("".join(pieces))
+        return plain(stream_text(self.messages, stream))
 
     def of_type(self, msg_type: str) -> list[dict[str, Any]]:
         return [message["content"] for message in self.messages if message["msg_type"] == msg_type]
@@ -76,6 +71,10 @@ class Notebook:
             self.published.append(self.client.get_iopub_msg(timeout=left))
         return self.of(msg_id)
 
+    def wait_for_text(self, text: str, msg_id: str) -> list[Message]:
+        """Wait until the streams of a cell hold *text*, and return all its messages."""
+        return self.wait_for(lambda messages: text in stream_text(messages), msg_id)
+
     def of(self, msg_id: str) -> list[Message]:
         return [message for message in self.published if message["parent_header"].get("msg_id") == msg_id]
 
@@ -98,6 +97,12 @@ class Notebook:
         return outcome
 
 
+def stream_text(messages: list[Message], name: str = "") -> str:
+    """Join what was printed; on one stream, if it is named."""
+    contents = [message["content"] for message in messages if message["msg_type"] == "stream"]
+    return "".join(content["text"] for content in contents if name in ("", content["name"]))
+
+
 def plain(text: str) -> str:
     """Return *text* without colours."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
@@ -105,11 +110,6 @@ def plain(text: str) -> str:
 
 def _is_idle(messages: list[Message]) -> bool:
     return any(m["msg_type"] == "status" and m["content"]["execution_state"] == "idle" for m in messages)
-
-
-def prints(text: str) -> Callable[[list[Message]], bool]:
-    """Tell whether a cell's streams hold *text*."""
-    return lambda messages: text in "".join(m["content"]["text"] for m in messages if m["msg_type"] == "stream")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,16 +9,12 @@ Kernel = Any
 Gates = Callable[[str], Any]
 
 
-def prints(text: str) -> Callable[[list[Any]], bool]:
-    return lambda messages: text in "".join(m["content"]["text"] for m in messages if m["msg_type"] == "stream")
-
-
 def test_prints_appear_while_the_cell_runs(kernel: Kernel, gates: Gates) -> None:
     gate = gates("gate")
     cell = kernel.start(f"%%remote\nprint('before')\n{gate.wait}\nprint('after')")
-    seen = kernel.wait_for(prints("before"), cell)
+    seen = kernel.wait_for_text("before", cell)
     assert not any(message["msg_type"] == "execute_reply" for message in seen)
-    assert not prints("after")(seen)
+    assert not any("after" in message["content"].get("text", "") for message in seen)
     gate.open()
     assert kernel.finish(cell).text() == "before\nafter\n"
 
@@ -33,9 +29,9 @@ def test_late_output_lands_in_the_cell_that_caused_it(kernel: Kernel, gates: Gat
     kernel.ok("@shoal.remote\ndef talker(path):\n    print('waiting')\n    open(path).read()\n    print('late')")
     cause = kernel.ok(f"%%remote\nref = talker.remote({str(talk.path)!r})")
     other = kernel.start(f"print('other begins', flush=True)\n{hold.wait}\nprint('other ends')")
-    kernel.wait_for(prints("other begins"), other)
+    kernel.wait_for_text("other begins", other)
     talk.open()
-    kernel.wait_for(prints("(talker) late"), cause.msg_id)
+    kernel.wait_for_text("(talker) late", cause.msg_id)
     hold.open()
     outcome = kernel.finish(other)
     assert outcome.text() == "other begins\nother ends\n"
@@ -83,10 +79,9 @@ def test_capture_captures(kernel: Kernel) -> None:
 def test_other_tasks_lines_carry_their_name(kernel: Kernel) -> None:
     kernel.ok("@shoal.remote\ndef helper(i):\n    print('a', i, end='')\n    print(' b')\n    print('c')")
     outcome = kernel.ok("%%remote\nprint('mine')\nshoal.get(helper.remote(1))")
-    # Two processes print on two ways to the notebook: which text is first, and whether the cell is done before, is open.
-    kernel.wait_for(lambda messages: prints("mine")(messages) and prints("(helper) c")(messages), outcome.msg_id)
-    streams = [m["content"]["text"] for m in kernel.of(outcome.msg_id) if m["msg_type"] == "stream"]
-    lines = "".join(streams).splitlines()
+    # Two processes, two ways to the notebook: which text comes first, and whether after the cell's end, is open.
+    messages = kernel.wait_for_text("(helper) c", outcome.msg_id)
+    lines = "".join(m["content"]["text"] for m in messages if m["msg_type"] == "stream").splitlines()
     assert [line for line in lines if line != "mine"] == ["(helper) a 1 b", "(helper) c"]
 
 

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 Kernel = Any
-
-
-def prints(text: str) -> Callable[[list[Any]], bool]:
-    return lambda messages: text in "".join(m["content"]["text"] for m in messages if m["msg_type"] == "stream")
 
 
 def test_runs_elsewhere_and_brings_back_what_it_writes(kernel: Kernel) -> None:
@@ -121,7 +116,7 @@ def test_the_stop_button_stops_the_work(kernel: Kernel, tmp_path: Path) -> None:
         f"%%remote --name sleeper\nimport time\nprint('started')\ntry:\n    time.sleep(600)\n"
         f"finally:\n    open({str(marker)!r}, 'w').close()"
     )
-    kernel.wait_for(prints("started"), cell)
+    kernel.wait_for_text("started", cell)
     begin = time.monotonic()
     kernel.manager.interrupt_kernel()
     outcome = kernel.finish(cell)

@@ -191,7 +191,7 @@ def test_a_message_that_cannot_be_packed_ends_the_stream() -> None:
 
 def test_nobody_at_an_address_is_an_error_that_names_it() -> None:
     async def main() -> Any:
-        with pytest.raises(ConnectError, match="127.0.0.1:9") as caught:
+        with pytest.raises(ConnectError, match=r"127\.0\.0\.1:9") as caught:
             await connect("tcp://127.0.0.1:9", Security(), 0.1)
         return caught.value.__dict__["address"]
 
