@@ -1,7 +1,8 @@
 """Tasks and actor calls per second, one by one and in flight, and how long the embedded cluster takes to come up.
 
 Run ``make bench-core`` on a quiet machine. Each row is measured ROUNDS times, all rows in turn within a round, so that
-a slow moment touches every row alike; the table shows the median and the range. Start-up is measured in fresh processes.
+a slow moment touches every row alike; the table shows the median and the range. Start-up is measured in fresh
+processes.
 """
 
 from __future__ import annotations
@@ -130,8 +131,8 @@ def machine() -> str:
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
     ).stdout.strip()
     return (
-        f"shoal {shoal.__version__} ({commit or 'no commit'}), Python {platform.python_version()}, {platform.system()}, "
-        f"{os.cpu_count()} CPUs, load before {os.getloadavg()[0]:.2f}"
+        f"shoal {shoal.__version__} ({commit or 'no commit'}), Python {platform.python_version()}, "
+        f"{platform.system()}, {os.cpu_count()} CPUs, load before {os.getloadavg()[0]:.2f}"
     )
 
 

@@ -42,9 +42,11 @@ class OutputRouter:
         self._note_running()
         self._shell.events.register("pre_run_cell", self._note_running)
         shoal.output.set_sink(self)
+        shoal.output.set_cell_source(self.running_tag)
 
     def stop(self) -> None:
         shoal.output.set_sink(None)
+        shoal.output.set_cell_source(None)
         self._shell.events.unregister("pre_run_cell", self._note_running)
 
     def _note_running(self, _: object = None) -> None:
@@ -52,14 +54,26 @@ class OutputRouter:
         if self._is_kernel:
             self._running = _Cell(self._shell.get_parent())
 
+    def running_tag(self) -> str | None:
+        """Return the tag of the running cell, for work that it submits by itself."""
+        cell = self._running
+        if cell is None or not cell.msg_id:
+            return None
+        if cell.msg_id not in self._cells:
+            self._remember(cell.msg_id, cell)
+        return cell.msg_id
+
+    def _remember(self, tag: str, cell: _Cell) -> _Cell:
+        cell = self._cells.setdefault(tag, cell)
+        while len(self._cells) > MAX_CELLS:
+            self._cells.popitem(last=False)
+        return cell
+
     def open_cell(self, name: str) -> str:
         """Return the tag of the running cell; output of its task called *name* will have no prefix."""
         cell = _Cell(self._shell.get_parent() if self._is_kernel else {})
         tag = cell.msg_id or f"cell-{self._shell.execution_count}"
-        cell = self._cells.setdefault(tag, cell)
-        cell.names.add(name)
-        while len(self._cells) > MAX_CELLS:
-            self._cells.popitem(last=False)
+        self._remember(tag, cell).names.add(name)
         return tag
 
     def __call__(self, event: shoal.output.OutputEvent) -> None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import shoal
 from shoal.errors import ShoalError
-from shoal_kernel import tracebacks
 from shoal_kernel.cell import VALUE, CellResult, CellSpec, Loss, run_cell
 from shoal_kernel.packing import Package, unpack
+from shoal_kernel.tracebacks import trim
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -102,10 +102,10 @@ def show_only(error: BaseException, filename: str, shell: InteractiveShell) -> N
 
     The traceback of the error when it is caught holds the frames of the notebook too, as Python wants it.
     """
-    traceback = tracebacks.complete(tracebacks.trim(error.__traceback__, filename))
+    traceback = trim(error.__traceback__, filename)
     error.__traceback__ = traceback
     for link in _chain(error):
-        link.__traceback__ = tracebacks.complete(tracebacks.trim(link.__traceback__, filename) or link.__traceback__)
+        link.__traceback__ = trim(link.__traceback__, filename) or link.__traceback__
 
     def render() -> list[str]:
         lines: list[str] = shell.InteractiveTB.structured_traceback(type(error), error, traceback, tb_offset=0)

@@ -24,9 +24,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Page, expect
 
-CHROMIUM = (
-    os.environ.get("SHOAL_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-)
+CHROMIUM = os.environ.get("SHOAL_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 CHROMIUM_ARGS = [
     "--no-sandbox",  # as root there is none
     "--disable-gpu",

@@ -54,9 +54,7 @@ def environment(distributions, path_without_node, tmp_path_factory):
     folder = tmp_path_factory.mktemp("install")
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True, timeout=120)
     environment = Environment(folder, path_without_node)
-    environment.run(
-        "pip", "install", "--quiet", "--no-compile", f"{distributions.wheel}[lab]", timeout=400
-    )
+    environment.run("pip", "install", "--quiet", "--no-compile", f"{distributions.wheel}[lab]", timeout=400)
     return environment
 
 

@@ -69,8 +69,6 @@ def test_saves_what_it_ran(tmp_path):
 
 @pytest.mark.parametrize("name", ["missing.ipynb", "."])
 def test_names_a_notebook_that_is_not_there(tmp_path, name):
-    done = subprocess.run(
-        [sys.executable, str(TOOL), str(tmp_path / name)], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, str(TOOL), str(tmp_path / name)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "no such notebook" in done.stderr

@@ -58,6 +58,14 @@ def set_sink(sink: Sink | None) -> None:
     _sink = sink
 
 
+def set_cell_source(source: Callable[[], str | None] | None) -> None:
+    """Have *source* return the tag of the running cell: work submitted without a ``cell`` option gets it.
+
+    It is called on whatever thread submits, for every task, so it must be quick. None removes it.
+    """
+    session.set_cell_source(source)
+
+
 def publish_display(
     data: dict[str, Any], metadata: dict[str, Any] | None = None, transient: dict[str, Any] | None = None
 ) -> None:

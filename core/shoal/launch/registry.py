@@ -111,7 +111,7 @@ def list_clusters() -> list[Connection]:
                 found.append(connection)
     found.sort(key=lambda connection: connection.created)
     # Several drivers may be attached to one cluster: it is listed once.
-    return list({connection.address: connection for connection in reversed(found)}.values())[::-1]
+    return sorted({entry.address: entry for entry in reversed(found)}.values(), key=lambda entry: entry.created)
 
 
 def find(cluster_id: str) -> Connection | None:

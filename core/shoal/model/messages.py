@@ -316,8 +316,12 @@ class CancelTask(NamedTuple):
 
 
 class Output(NamedTuple):
-    """Executor -> driver: what a task printed (``stdout``, ``stderr``) or displayed (``display``, JSON)."""
+    """Executor -> owner -> … -> driver: what a task printed (``stdout``, ``stderr``) or displayed (``display``, JSON).
 
+    It goes up the way that the task's result goes, ahead of it, so that it is there when the result is.
+    """
+
+    driver: str
     task_id: str
     task_name: str
     cell: str | None
@@ -438,5 +442,5 @@ def unpack(data: bytes | memoryview) -> list[Message]:
     try:
         rows = msgpack.unpackb(data, use_list=False, raw=False)
         return [KINDS[row[0]](*row[1:]) for row in rows]
-    except (IndexError, TypeError, msgpack.UnpackException, ValueError) as error:
+    except (LookupError, TypeError, msgpack.UnpackException, ValueError) as error:
         raise ValueError(f"not a batch of shoal messages: {error}") from error

@@ -14,7 +14,7 @@ Resources = tuple[tuple[str, float], ...]
 
 def make_resources(amounts: Mapping[str, float]) -> Resources:
     """Return the vector of *amounts*; zero entries are left out."""
-    return tuple(sorted((name, round(float(amount), 4)) for name, amount in amounts.items() if amount))
+    return tuple(sorted((name, round(float(amount), 4)) for name, amount in amounts.items() if round(float(amount), 4)))
 
 
 def from_wire(pairs: Iterable[Iterable[object]]) -> Resources:

@@ -53,7 +53,7 @@ class Executor:
         self._begun = begun
         self._agent_address = agent_address
         self._agent: Stream | None = None
-        self.owner = Owner(config, on_message=self._message, on_peer_lost=self._peer_lost)
+        self.owner = Owner(config, on_output=self._relay_output, on_message=self._message, on_peer_lost=self._peer_lost)
         self.owner.waiting_hook = self._waits
         self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
         #: Work that has not begun, by task id: whoever removes an entry decides what becomes of it.
@@ -154,11 +154,21 @@ class Executor:
     def _send_output(self, item: Item) -> None:
         run = item.run
         for kind, data in self._output.take():
-            message = m.Output(run.task_id, run.name, run.cell, self.executor_id, kind, data)
-            self.owner.send_to(run.driver, message)
+            item.stream.send_nowait(m.Output(run.driver, run.task_id, run.name, run.cell, self.executor_id, kind, data))
+
+    def _relay_output(self, message: m.Output) -> None:
+        """Pass on what nested work has printed: to the owner of the task that waits for it, else to the driver."""
+        running = self._running
+        if contexts.get_current() is not None and running is not None and running.run.driver == message.driver:
+            self._send_output(running)  # what it printed before comes before
+            running.stream.send_nowait(message)
+        else:
+            self.owner.send_to(message.driver, message)
 
     def _finish(self, result: tuple[Item, m.Payload, float, list[refs.ObjectRef]]) -> None:
         item, payload, seconds, contained = result
+        if self._interrupt == item.run.task_id:
+            self.owner.cancel_children(item.run.task_id)
         self._send_output(item)
         self._reply(item, payload, seconds, contained)
         for name in WORTH_PRELOADING:
@@ -197,7 +207,6 @@ class Executor:
 
     def _run(self, item: Item) -> tuple[Item, m.Payload, float, list[refs.ObjectRef]]:
         run = item.run
-        self._interrupt = ""
         self._begun.write(run.task_id)
         contexts.set_current(contexts.TaskContext(run.task_id, run.name, run.lease_id, run.cell, run.driver))
         begin = time.perf_counter()

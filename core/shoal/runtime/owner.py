@@ -33,6 +33,7 @@ from shoal.model.options import Options
 from shoal.model.resources import describe, from_wire
 from shoal.observe.functions import FunctionStats
 from shoal.runtime import payload as payloads
+from shoal.runtime import session
 from shoal.runtime.context import get_current
 from shoal.runtime.inbox import Inbox
 from shoal.runtime.peers import CONNECT_TIMEOUT, Peers
@@ -89,7 +90,7 @@ class Owner:
         Parameters
         ----------
         on_output
-            Gets what tasks print, on the loop; for drivers.
+            Gets what tasks print, on the loop: a driver shows it, an executor passes it on.
         on_message, on_peer_lost
             Get what is not the owner's business: work sent to this process, and the end of who sent it; for executors.
         """
@@ -266,6 +267,13 @@ class Owner:
         """Let one ref go; called by the garbage collector."""
         self.inbox.put(self._drop, object_id)
 
+    def cancel_children(self, parent: str) -> None:
+        """Stop everything that a task has submitted, wherever it is; on the loop. Its children do likewise."""
+        calls = [call.spec for calls in self._actors.values() for call in (*calls.sent.values(), *calls.queue)]
+        for work in (*(task.spec for task in self._machine.tasks.values()), *calls):
+            if work.parent == parent and work.method != "__init__":
+                self._cancel(work.object_id)
+
     def num_objects(self) -> int:
         """How many objects this process owns or borrows."""
         return len(self.table)
@@ -375,8 +383,9 @@ class Owner:
             args=payload,
             dependencies=dependencies,
             holds=(*contained, *holds),
-            cell=cell if cell is not None or context is None else context.cell,
+            cell=cell if cell is not None else context.cell if context is not None else session.current_cell(),
             driver=self.address if context is None else context.driver,
+            parent="" if context is None else context.task_id,
         )
 
     def _segment_name(self, what: str) -> str:

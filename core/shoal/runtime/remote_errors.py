@@ -13,21 +13,20 @@ import traceback
 from types import TracebackType
 
 import cloudpickle
-from tblib import Traceback
 
 from shoal.model.errors import RemoteError
-from shoal.runtime import refs
+from shoal.runtime import frames, refs
 
 
 def dump(error: BaseException) -> bytes:
     """Pickle *error*, its traceback, and what it was raised from."""
-    chain: list[tuple[bytes, dict[str, object] | None, bool]] = []
+    chain: list[tuple[bytes, list[frames.WireFrame], bool]] = []
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         follow_cause = link.__cause__ is not None
-        chain.append((_dump_one(link), _frames(link.__traceback__), follow_cause or link.__suppress_context__))
+        chain.append((_dump_one(link), frames.dump(link.__traceback__), follow_cause or link.__suppress_context__))
         link = link.__cause__ if follow_cause else None if link.__suppress_context__ else link.__context__
     return pickle.dumps(chain)
 
@@ -35,14 +34,12 @@ def dump(error: BaseException) -> bytes:
 def load(data: bytes) -> BaseException:
     """Rebuild the error with its traceback and chain."""
     errors: list[tuple[BaseException, bool]] = []
-    for pickled, frames, by_cause in pickle.loads(data):
+    for pickled, wire, by_cause in pickle.loads(data):
         try:
             error = pickle.loads(pickled)
         except Exception as failure:  # boundary: user classes may refuse to be rebuilt
             error = RemoteError(f"An error arrived that cannot be rebuilt here: {failure}", type_name="", text="")
-        if frames is not None:
-            error = error.with_traceback(Traceback.from_dict(frames).as_traceback())
-        errors.append((error, by_cause))
+        errors.append((error.with_traceback(frames.load(wire)), by_cause))
     for (error, by_cause), (following, _) in itertools.pairwise(errors):
         if by_cause:
             error.__cause__ = following
@@ -99,7 +96,3 @@ def _dump_one(error: BaseException) -> bytes:
             name = type(error).__qualname__
             stand_in = RemoteError(f"{text} (`{name}` itself cannot be pickled)", type_name=name, text=text)
             return pickle.dumps(stand_in)
-
-
-def _frames(traceback_: TracebackType | None) -> dict[str, object] | None:
-    return None if traceback_ is None else dict(Traceback(traceback_).as_dict())

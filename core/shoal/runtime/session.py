@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _owner: Owner | None = None
 _emit: Callable[[str, str], None] | None = None
+_cell_source: Callable[[], str | None] | None = None
 
 
 def set_owner(owner: Owner | None, emit: Callable[[str, str], None] | None = None) -> None:
@@ -37,6 +38,17 @@ def get_owner() -> Owner:
 
 def find_owner() -> Owner | None:
     return _owner
+
+
+def set_cell_source(source: Callable[[], str | None] | None) -> None:
+    """Have *source* say which cell is running, for work submitted in it."""
+    global _cell_source
+    _cell_source = source
+
+
+def current_cell() -> str | None:
+    """Return the tag of the cell that is running, where somebody knows."""
+    return _cell_source() if _cell_source is not None else None
 
 
 def get_emit() -> Callable[[str, str], None] | None:

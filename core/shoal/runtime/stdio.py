@@ -43,7 +43,7 @@ class TaskWriter(io.TextIOBase):
         if get_current() is None:  # between tasks: a user's thread, or shoal itself
             self._fallback.write(text)
         elif text:
-            self._emit(self._kind, text)
+            self._emit(self._kind, text.encode(self.encoding, self.errors).decode(self.encoding))
         return len(text)
 
     def flush(self) -> None:

@@ -158,7 +158,10 @@ class Lines:
 
     def read(self) -> bool:
         """Read what is there; returns False at the end."""
-        data = self._control.recv(65536)
+        try:
+            data = self._control.recv(65536)
+        except ConnectionResetError:  # the agent was gone before it had read all we reported
+            return False
         self._buffer += data
         return bool(data)
 

@@ -34,6 +34,8 @@ class Work:
     holds: tuple[ObjectRef, ...]
     cell: str | None
     driver: str
+    #: The task that submitted it; "" for a driver's own.
+    parent: str
     #: Whether it has been sent to an executor.
     sent: bool = False
 

@@ -85,7 +85,8 @@ class ObjectTable:
 
     def add(self, object_id: str, payload: Payload | None = None, contained: Iterable[object] = ()) -> Entry:
         """Own a new object, held by one local ref."""
-        entry = self._entries[object_id] = Entry(object_id, "", payload, local=1, contained=tuple(contained))
+        with self._lock:
+            entry = self._entries[object_id] = Entry(object_id, "", payload, local=1, contained=tuple(contained))
         return entry
 
     def retain(self, object_id: str, owner: str, *, counted: bool) -> bool:

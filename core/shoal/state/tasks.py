@@ -255,6 +255,7 @@ class TaskMachine:
         # A queued one is dropped when the queue reaches it, but its owner is told at once.
         else:
             self._end(task, "cancelled")
+            self._dirty.add(task.resources)
 
     def tick(self, now: float) -> None:
         """Time has passed: recall stalled work, give idle leases back."""

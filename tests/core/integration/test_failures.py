@@ -304,3 +304,25 @@ def test_the_owner_of_a_value_can_die(cluster):
         shoal.get(maker.die.remote(), timeout=30)
     with pytest.raises((shoal.errors.OwnerDiedError, shoal.errors.ObjectLostError)):
         shoal.get(inner, timeout=30)
+
+
+def test_cancelling_a_task_stops_what_it_has_submitted(cluster, tmp_path, wait_until):
+    @shoal.remote
+    def inner(name):
+        (tmp_path / f"{name}-began").touch()
+        try:
+            while True:
+                time.sleep(0.01)
+        finally:
+            (tmp_path / f"{name}-ended").touch()
+
+    @shoal.remote
+    def outer():
+        shoal.get([inner.remote("a"), inner.remote("b")])
+
+    ref = outer.remote()
+    wait_until(lambda: (tmp_path / "a-began").exists() and (tmp_path / "b-began").exists(), "the nested tasks' begin")
+    shoal.cancel(ref)
+    with pytest.raises(shoal.errors.TaskCancelledError):
+        shoal.get(ref, timeout=20)
+    wait_until(lambda: (tmp_path / "a-ended").exists() and (tmp_path / "b-ended").exists(), "the nested tasks' end")

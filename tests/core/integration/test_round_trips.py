@@ -336,3 +336,28 @@ def test_the_snapshot_tells_what_happened(cluster, wait_until):
     wait_until(lambda: cluster.snapshot()["tasks"]["running"] == 0, "an end of everything that ran")
     assert cluster.name in repr(cluster)
     assert cluster.name in cluster._repr_html_()
+
+
+def test_nested_output_is_there_when_the_result_is(cluster):
+    seen: list[tuple[str | None, str]] = []
+    shoal.output.set_sink(lambda event: seen.append((event.cell, event.data)))
+
+    @shoal.remote
+    def inner(i):
+        print("inner", i)
+
+    @shoal.remote
+    def outer(i):
+        print("before", i)
+        shoal.get(inner.remote(i))
+        print("after", i)
+
+    try:
+        for i in range(10):
+            shoal.get(outer.options(cell="cell-1").remote(i), timeout=30)
+            text = "".join(data for _, data in seen)
+            assert text == f"before {i}\ninner {i}\nafter {i}\n"
+            assert {cell for cell, _ in seen} == {"cell-1"}
+            seen.clear()
+    finally:
+        shoal.output.set_sink(None)

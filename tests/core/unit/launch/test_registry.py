@@ -120,7 +120,6 @@ def test_a_cluster_with_several_drivers_is_listed_once(registered: list[Registra
     assert find("cluster-2") is not None
 
 
-@pytest.mark.xfail(strict=True, reason="a cluster stands where its youngest driver would")
 def test_a_cluster_with_several_drivers_keeps_its_place(registered: list[Registration]) -> None:
     shared = "tls://10.0.0.1:8786"
     for number, address in ((1, shared), (2, "tls://10.0.0.2:8786"), (3, shared)):

@@ -18,7 +18,6 @@ def test_vectors_are_sorted_and_hold_no_zeros() -> None:
     assert make_resources({}) == ()
 
 
-@pytest.mark.xfail(strict=True, reason="what rounds to zero is kept")
 def test_an_amount_that_rounds_to_nothing_is_left_out() -> None:
     assert make_resources({"num_cpus": 1e-6}) == ()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,7 +136,6 @@ class AddsWhenHashed(str):
         self.threads: list[threading.Thread] = []
 
 
-@pytest.mark.xfail(strict=True, reason="`add` takes no lock: the loop over the entries fails")
 def test_objects_can_be_made_while_a_borrower_goes() -> None:
     table = ObjectTable()
     for number in range(3):

@@ -380,7 +380,6 @@ def test_cancelling_a_queued_task_ends_it_at_once() -> None:
     assert sent(machine.flush(0.0)) == {"lease-1": ["task-0"], "lease-2": ["task-2"]}
 
 
-@pytest.mark.xfail(strict=True, reason="the class is not looked at again")
 def test_cancelling_the_last_queued_task_takes_the_demand_back() -> None:
     machine = TaskMachine()
     submit(machine, 1)
