@@ -66,6 +66,7 @@ class Agent:
         self._template: Process | None = None
         self._control: asyncio.StreamWriter | None = None
         self._template_ends = 0
+        self._preloaded: set[str] = set()
         self._closing = False
 
     async def start(self, template: TemplateProcess | None = None) -> None:
@@ -115,7 +116,9 @@ class Agent:
             case m.Waiting():
                 self._tell_controller(message)
             case m.Preload(module):
-                self._command(op="preload", module=module)
+                if module not in self._preloaded:
+                    self._preloaded.add(module)
+                    self._command(op="preload", module=module)
             case m.ReadSegment(request, path, offset, length):
                 data = read_range(path, offset, length) if self._in_store(path) else None
                 stream.send_nowait(m.SegmentData(request, data))
@@ -233,6 +236,9 @@ class Agent:
                     self._pool.exited(report["executor_id"], describe_end(report["status"]))
                     self._carry_out()
                     self._remove_logs(report["executor_id"])
+                elif report["op"] == "preloaded":
+                    self._pool.renew_spares()
+                    self._carry_out()
         if self._closing:
             return
         # Killed from outside: the executors went with it. A new one takes over, unless that keeps happening.

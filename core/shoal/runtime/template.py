@@ -88,6 +88,7 @@ class Template:
             case "preload":
                 with contextlib.suppress(ImportError):  # only a speed-up
                     importlib.import_module(command["module"])
+                self._report({"op": "preloaded"})
 
     def _spawn(self, executor_id: str) -> None:
         gc.collect()

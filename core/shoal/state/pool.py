@@ -96,6 +96,12 @@ class ExecutorPool:
             if executor.job_id == job_id and not executor.lease_id:
                 self._kill(executor)
 
+    def renew_spares(self) -> None:
+        """The template has more to give than when the spares were forked: replace them."""
+        for executor in list(self.executors.values()):
+            if executor.address and not executor.job_id:
+                self._kill(executor)
+
     def ready(self, executor_id: str, address: str, pid: int) -> None:
         """An executor has come up."""
         executor = self.executors.get(executor_id)
