@@ -69,7 +69,7 @@ async def run(config: dict[str, Any], template: TemplateProcess) -> None:
                 nthreads=config["num_cpus"],
                 dashboard=False,
                 dashboard_address=f"{HOST}:0",
-                plugins=(AgentPlugin(cleanup=(scratch, directory), template=template),),
+                plugins=(AgentPlugin(cleanup=(scratch, directory), template=template, on_broken=ended.set),),
             )
         )
         worker.http_server.stop()

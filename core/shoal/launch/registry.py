@@ -18,6 +18,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 _CONNECTION = "connection.json"
 _LOCK = "alive"
 _TLS = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
@@ -106,7 +108,10 @@ def list_clusters() -> list[Connection]:
     found = []
     with contextlib.suppress(FileNotFoundError):
         for directory in registry_directory().iterdir():
-            connection = _read(directory) if not directory.name.startswith(".") else None
+            if directory.name.startswith("."):
+                _remove_dead_draft(directory)
+                continue
+            connection = _read(directory)
             if connection is not None:
                 found.append(connection)
     found.sort(key=lambda connection: connection.created)
@@ -136,6 +141,13 @@ def _read(directory: Path) -> Connection | None:
         shutil.rmtree(directory, ignore_errors=True)
         return None
     return connection
+
+
+def _remove_dead_draft(draft: Path) -> None:
+    """Remove what a process has left that was killed while it registered: its process id is in the name."""
+    with contextlib.suppress(OSError, ValueError):
+        if not psutil.pid_exists(int(draft.name.rpartition(".")[2])):
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _is_dead(directory: Path) -> bool:

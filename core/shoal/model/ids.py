@@ -1,7 +1,7 @@
 """Typed identifiers with a readable prefix, unique without asking anybody.
 
 An id is a string ``<kind>-<origin>-<number>``: *origin* is random and belongs to the process that makes the id,
-*number* counts there. Ids sort by age within one origin and say in any log what they name.
+*number* counts there: an id says in any log what it names, and how old it is among its kin.
 """
 
 from __future__ import annotations

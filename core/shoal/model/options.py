@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -49,6 +48,9 @@ class Options:
         return make_resources(amounts)
 
 
+#: The largest amount of anything: far beyond any cluster, and exact to the digits that count.
+MAX_AMOUNT = 1e15
+
 TASK_OPTIONS = frozenset(field.name for field in dataclasses.fields(Options))
 ACTOR_OPTIONS = TASK_OPTIONS - {"max_retries"}
 _RESERVED = ("num_cpus", "num_gpus", "memory")
@@ -78,13 +80,13 @@ def is_number(value: Any, kind: type = numbers.Real) -> bool:
 
 
 def _amount(name: str, value: Any) -> float:
-    if not (is_number(value) and 0 <= float(value) < math.inf):
+    if not (is_number(value) and 0 <= value <= MAX_AMOUNT):
         raise OptionError(f"Option `{name}` must be a number from 0 up, not {value!r}.", option=name)
     return float(value)
 
 
 def _count(name: str, value: Any) -> int:
-    if not (is_number(value, numbers.Integral) and value >= 0):
+    if not (is_number(value, numbers.Integral) and 0 <= value < 2**63):
         raise OptionError(f"Option `{name}` must be a whole number from 0 up, not {value!r}.", option=name)
     return int(value)
 

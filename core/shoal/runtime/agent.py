@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from shoal.runtime.versions import versions_here
 from shoal.state import pool
 from shoal.transport.comms import Security, address_host, connect
 from shoal.transport.stream import Comm, Stream
+
+logger = logging.getLogger("shoal")
 
 CONNECT_TIMEOUT = 10.0
 #: Seconds between two reports of the node's load.
@@ -50,13 +54,16 @@ class Agent:
         security: Security,
         resources: dict[str, float],
         cleanup: tuple[str, ...] = (),
+        on_broken: Callable[[], None] = lambda: None,
     ) -> None:
+        """*on_broken* is called if this node turns out to be unable to start executors."""
         self.node_id = random_id("node")
         self._address = worker_address
         self._controller_address = controller
         self._security = security
         self._resources = resources
         self._cleanup = cleanup
+        self._on_broken = on_broken
         self._scope = Scope(f"agent {self.node_id}")
         self._pool = pool.ExecutorPool(lambda: random_id("exec"), int(resources.get("num_cpus", 1)))
         self._store = Store.create(self.node_id, worker_address)
@@ -187,6 +194,12 @@ class Agent:
             self._controller.send_nowait(message)
 
     def _carry_out(self) -> None:
+        if self._pool.broken and self._controller is not None:
+            # Nobody is served by staying: tasks go to other nodes, or fail at once where there is none.
+            logger.error("node %s leaves: its executors cannot be started", self.node_id)
+            self._controller.abort()
+            self._on_broken()
+            return
         for action in self._pool.flush():
             match action:
                 case pool.Spawn(executor_id):
@@ -255,6 +268,7 @@ class Agent:
         elif self._controller is not None:
             self._carry_out()
             await self._controller.close()
+            self._on_broken()
 
     def _command(self, **command: Any) -> None:
         if self._control is not None and not self._control.is_closing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -12,13 +13,22 @@ from shoal.runtime.template_process import TemplateProcess
 from shoal.transport.comms import OPERATION
 
 
+def _do_nothing() -> None:
+    """What a plugin that was sent to a worker does when its node is broken: leave is enough."""
+
+
 class AgentPlugin(WorkerPlugin):
     """Starts a node agent in each Dask worker, now and later; registering it twice changes nothing."""
 
     name = "shoal-agent"
     idempotent = True
 
-    def __init__(self, cleanup: tuple[str, ...] = (), template: TemplateProcess | None = None) -> None:
+    def __init__(
+        self,
+        cleanup: tuple[str, ...] = (),
+        template: TemplateProcess | None = None,
+        on_broken: Callable[[], None] | None = None,
+    ) -> None:
         """Make the plugin.
 
         Parameters
@@ -26,20 +36,26 @@ class AgentPlugin(WorkerPlugin):
         cleanup
             Directories to be removed when the node ends, however it ends.
         template
-            A template process that is up already, for a plugin that is not sent anywhere.
+            A template process that is up already.
+        on_broken
+            Called if the node turns out to be unable to start executors. This and *template* are for a plugin that is
+            not sent anywhere.
         """
         self._cleanup = cleanup
         self._template = template
+        self._on_broken = on_broken or _do_nothing
         self._agent: Agent | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_cleanup": self._cleanup, "_template": None, "_agent": None}
+        return {"_cleanup": self._cleanup, "_template": None, "_on_broken": _do_nothing, "_agent": None}
 
     async def setup(self, worker: Worker) -> None:
         """Bring the agent up; returns when the controller knows this node."""
         resources = {**worker.state.total_resources, "num_cpus": float(worker.state.nthreads)}
         resources.setdefault("memory", float(worker.memory_manager.memory_limit or 0))
-        agent = self._agent = Agent(worker.address, worker.scheduler.address, worker.security, resources, self._cleanup)
+        agent = self._agent = Agent(
+            worker.address, worker.scheduler.address, worker.security, resources, self._cleanup, self._on_broken
+        )
         worker.handlers[OPERATION] = agent.serve
         try:
             await agent.start(self._template)

@@ -28,6 +28,8 @@ class Controller:
         self._agents: dict[str, tuple[Stream, m.AgentHello]] = {}
         #: Who wants to know about an actor: its owner, and every process that holds a handle and has called it.
         self._watchers: dict[str, set[str]] = {}
+        #: The owner of each actor that is not dead.
+        self._actor_owners: dict[str, str] = {}
         self._alive: dict[str, m.ActorAlive] = {}
         self._dead: dict[str, m.ActorDead] = {}
         self._flush_due = False
@@ -94,6 +96,7 @@ class Controller:
                 self._machine.gave_back(lease_id)
             case m.CreateActor(actor_id, resources, class_name, name):
                 self._watchers[actor_id] = {owner_id}
+                self._actor_owners[actor_id] = owner_id
                 self.view.actor_requested(actor_id, name, class_name)
                 self._machine.request_actor(leases.ActorRequest(actor_id, owner_id, job_id, from_wire(resources)))
             case m.KillActor(actor_id, cause):
@@ -120,9 +123,8 @@ class Controller:
         if peer in self._owners:
             _, hello = self._owners.pop(peer)
             self.view.owner_left(peer)
-            for lease in [lease for lease in self._machine.leases.values() if lease.owner_id == peer]:
-                if lease.actor_id:
-                    self._actor_ends(lease.actor_id, "its owner is gone", "", kill=True)
+            for actor_id in [actor_id for actor_id, owner_id in self._actor_owners.items() if owner_id == peer]:
+                self._actor_ends(actor_id, "its owner is gone", "", kill=True)
             self._machine.owner_gone(peer)
             self._flush()
             for agent, _ in self._agents.values():
@@ -185,6 +187,7 @@ class Controller:
         dead = self._dead[actor_id] = m.ActorDead(actor_id, cause, stderr)
         self._tell_owners(self._watchers.pop(actor_id), dead)
         self._alive.pop(actor_id, None)
+        self._actor_owners.pop(actor_id, None)
         self._machine.cancel_actor_request(actor_id)
         lease_ids = [lease.lease_id for lease in self._machine.leases.values() if lease.actor_id == actor_id]
         for lease_id in lease_ids if kill else ():

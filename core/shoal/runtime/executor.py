@@ -68,6 +68,7 @@ class Executor:
         self._early: list[Item] = []
         self._running: Item | None = None
         self._interrupt = ""
+        self._waits_under_way = 0
         self._output = OutputBuffer()
         self._preloaded: set[str] = set()
         self._main_thread = threading.main_thread().ident or 0
@@ -190,6 +191,7 @@ class Executor:
         sys.stderr = TaskWriter("stderr", self.emit, sys.__stderr__)
         while True:
             item = self._queue.get()
+            self._running = item
             if self._pending.pop(item.run.task_id, None) is None:
                 continue  # taken back, or cancelled
             try:
@@ -207,12 +209,12 @@ class Executor:
 
     def _run(self, item: Item) -> tuple[Item, m.Payload, float, list[refs.ObjectRef]]:
         run = item.run
+        self._waits_under_way = 0
         self._begun.write(run.task_id)
         contexts.set_current(contexts.TaskContext(run.task_id, run.name, run.lease_id, run.cell, run.driver))
         begin = time.perf_counter()
         contained: list[refs.ObjectRef] = []
         try:
-            self._running = item  # from here on an interrupt is meant for this task
             payload, contained = self._call(run, item.stream.peer_id)
         except BaseException as error:  # boundary: user code; the error goes to its owner
             payload = payloads.from_error(self._blame(item, error))
@@ -225,6 +227,8 @@ class Executor:
         return item, payload, time.perf_counter() - begin, contained
 
     def _call(self, run: m.Run, caller: str) -> tuple[m.Payload, list[refs.ObjectRef]]:
+        if self._interrupt == run.task_id:  # cancelled in the moment it began
+            raise KeyboardInterrupt
         args, kwargs = self.owner.load(run.args)
         if run.dependencies:
             args, kwargs = put_dependencies(args, kwargs, [self.owner.load(part) for part in run.dependencies])
@@ -264,9 +268,13 @@ class Executor:
             raise KeyboardInterrupt
 
     def _waits(self, waiting: bool) -> None:
-        """The main thread is about to wait for a value, or goes on."""
+        """The main thread is about to wait for a value, or goes on; awaits of one task overlap."""
         item = self._running
-        if item is not None and threading.get_ident() == self._main_thread and item.run.lease_id:
+        if item is None or threading.get_ident() != self._main_thread or not item.run.lease_id:
+            return
+        before = self._waits_under_way
+        self._waits_under_way = max(0, before + (1 if waiting else -1))
+        if not before or not self._waits_under_way:
             self.owner.inbox.put(self._tell_waiting, (item.run.lease_id, item, waiting))
 
 

@@ -56,6 +56,8 @@ TICK = 0.05
 REPORT_INTERVAL = 0.25
 #: Seconds after an executor's stream has ended within which the controller should have said why.
 LOST_GRACE = 3.0
+#: Seconds after news of an executor's death within which its stream should have ended.
+LAST_ANSWERS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +111,10 @@ class Owner:
         self._controller: Stream | None = None
         self._connecting: asyncio.Future[None] | None = None
         self._machine = tasks.TaskMachine()
-        #: Leases granted whose executors are being connected to.
-        self._grants: set[str] = set()
+        #: Leases granted whose executors are being connected to, and the word that they are wanted back.
+        self._grants: dict[str, m.Reclaim | None] = {}
+        #: What waits for the end of a stream.
+        self._at_end: dict[str, list[Callable[[], None]]] = {}
         self._actors: dict[str, ActorCalls] = {}
         #: Actors owned here, by the object whose life is theirs.
         self._actor_lives: dict[str, str] = {}
@@ -241,10 +245,11 @@ class Owner:
 
             self._request([entry])
             self.table.when_ready(entry, wake)
-            try:
-                await ready.wait()
-            finally:
-                self.table.forget_waiter(entry, wake)
+            with self._telling_that_we_wait():
+                try:
+                    await ready.wait()
+                finally:
+                    self.table.forget_waiter(entry, wake)
         if self._needs_fetch(entry.payload):
             return await asyncio.to_thread(self._load, entry)
         return self._load(entry)
@@ -416,8 +421,8 @@ class Owner:
         if hook is None:
             yield
             return
-        hook(True)
         try:
+            hook(True)
             yield
         finally:
             hook(False)
@@ -473,6 +478,7 @@ class Owner:
             if work.object_id not in self._producers:
                 return
             if payloads.is_error(payload):
+                self._give_up(work)
                 self._complete(work, payload, failed=True)
                 return
             left -= 1
@@ -485,6 +491,14 @@ class Owner:
                 self._locate(entry)
             # The value may come on a user's thread (`put`), so the rest is always done from the inbox.
             self.table.when_ready(entry, lambda entry: self.inbox.put(arrived, entry))
+
+    def _give_up(self, work: Work) -> None:
+        """A call will never be sent: those behind it need not wait for it."""
+        actor_id = self._actor_tasks.pop(work.task_id, None)
+        if actor_id is not None:
+            calls = self._actors[actor_id]
+            calls.cancel(work.task_id)
+            self._send_calls(calls, calls.sendable())
 
     def _dependencies(self, work: Work) -> tuple[m.Payload, ...]:
         return tuple(self._entry(ref).payload or () for ref in work.dependencies)
@@ -624,9 +638,6 @@ class Owner:
     def _send_calls(self, calls: ActorCalls, batch: list[Call]) -> None:
         for call in batch:
             work: Work = call.spec
-            if work.object_id not in self._producers:  # it failed with a dependency while it waited
-                calls.finished(work.task_id)
-                continue
             stream = self._peers.stream(calls.address)
             if stream is None:  # the news of its end is on the way, and covers what was sent
                 self._suspect_actor(calls)
@@ -660,31 +671,62 @@ class Owner:
             case m.LeaseGranted():
                 self._scope.start(self._lease_granted(message))
             case m.Reclaim(lease_id, idle_only):
+                if lease_id in self._grants:
+                    self._grants[lease_id] = message
                 self._machine.reclaim(lease_id, idle_only)
                 self._schedule_flush()
-            case m.LeaseLost(lease_id, cause, stderr, begun):
-                self._grants.discard(lease_id)
-                self._machine.lost(lease_id, begun, (cause, stderr))
-                self._schedule_flush()
+            case m.LeaseLost():
+                self._lease_lost(message)
             case m.Infeasible():
                 self._infeasible(message)
             case m.ActorAlive():
                 self._scope.start(self._actor_alive(message))
             case m.ActorDead(actor_id, cause, stderr):
-                self._actor_dead(actor_id, cause, stderr)
+                calls = self._actors.get(actor_id)
+                if calls is not None:
+                    self._after_stream(calls.address, lambda: self._actor_dead(actor_id, cause, stderr))
 
     async def _lease_granted(self, message: m.LeaseGranted) -> None:
         lease = tasks.Lease(message.lease_id, from_wire(message.resources), message.address)
-        self._grants.add(lease.lease_id)
+        self._grants[lease.lease_id] = None
         await self._peers.reach(message.address)
         if lease.lease_id not in self._grants:  # lost before we were there
             return
-        self._grants.discard(lease.lease_id)
+        reclaim = self._grants.pop(lease.lease_id)
         if self._peers.stream(message.address) is not None:
             self._machine.granted(lease, time.monotonic())
+            if reclaim is not None:
+                self._machine.reclaim(lease.lease_id, reclaim.idle_only)
         else:
             self._machine.unreachable(lease)
         self._schedule_flush()
+
+    def _lease_lost(self, message: m.LeaseLost) -> None:
+        self._grants.pop(message.lease_id, None)
+        lease = self._machine.leases.get(message.lease_id)
+        if lease is None:
+            return
+
+        def lost() -> None:
+            self._machine.lost(message.lease_id, message.begun, (message.cause, message.stderr))
+            self._schedule_flush()
+
+        self._after_stream(lease.address, lost)
+
+    def _after_stream(self, address: str, go_on: Callable[[], None]) -> None:
+        """Call *go_on* when all that a dead peer has sent has been read: its last answers, overtaken by the news."""
+        if self._peers.stream(address) is None:
+            go_on()
+            return
+        waiting = self._at_end.setdefault(address, [])
+        waiting.append(go_on)
+
+        def too_late() -> None:
+            if go_on in waiting:
+                waiting.remove(go_on)
+                go_on()
+
+        self.loop.call_later(LAST_ANSWERS, too_late)
 
     def _infeasible(self, message: m.Infeasible) -> None:
         asked, largest = from_wire(message.resources), from_wire(message.largest)
@@ -765,6 +807,8 @@ class Owner:
     def _peer_lost(self, address: str, owner_id: str) -> None:
         if self._closing:
             return
+        for go_on in self._at_end.pop(address, ()):
+            go_on()
         for lease in [lease for lease in self._machine.leases.values() if lease.address == address]:
             self._suspect_lease(lease)
         for calls in [calls for calls in self._actors.values() if calls.address == address]:
@@ -787,8 +831,7 @@ class Owner:
 
     def _lease_surely_lost(self, lease: tasks.Lease) -> None:
         if self._machine.leases.get(lease.lease_id) is lease:
-            self._machine.lost(lease.lease_id, "?", ("the connection to it was lost", ""))
-            self._machine.unreachable(lease)
+            self._machine.cut_off(lease.lease_id, ("the connection to it was lost", ""))
             self._flush()
 
     def _suspect_actor(self, calls: ActorCalls) -> None:
@@ -873,11 +916,10 @@ class Owner:
             self._schedule_flush()
             return
         calls = self._actors[actor_id]
-        call = calls.cancel(task_id)
+        call = next((call for call in calls.queue if call.task_id == task_id), None)
         if call is not None:
-            self._actor_tasks.pop(task_id, None)
+            self._give_up(call.spec)
             self._complete(call.spec, payloads.from_error(_cancelled(call.spec)), failed=True)
-            self._send_calls(calls, calls.sendable())
         elif calls.address:
             self._peers.send(calls.address, m.CancelTask(task_id))
 

@@ -73,6 +73,8 @@ class _ErrorPickler(cloudpickle.Pickler):  # type: ignore[misc]
             and type(value).__reduce__ is BaseException.__reduce__
         ):
             return _rebuild, (type(value), value.args, value.__dict__)
+        if isinstance(value, BaseException):  # not by the reducers that `distributed` registers for all of them
+            return value.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
         return super().reducer_override(value)
 
 

@@ -59,7 +59,7 @@ def dumps(value: Any, what: str = "value") -> tuple[list[Frame], list[refs.Objec
                     f"`{path}` cannot be sent to the cluster: {reason}. Leave it out, or make it where it is used.",
                     path=path,
                 ) from error
-        return [head, *(_contiguous(buffer) for buffer in buffers)], list(contained)
+        return [head, *(buffer.raw() for buffer in buffers)], list(contained)
 
 
 def loads(frames: Sequence[Frame]) -> Any:
@@ -69,13 +69,6 @@ def loads(frames: Sequence[Frame]) -> Any:
 
 def total_nbytes(frames: Sequence[Frame]) -> int:
     return sum(frame.nbytes if isinstance(frame, memoryview) else len(frame) for frame in frames)
-
-
-def _contiguous(buffer: pickle.PickleBuffer) -> memoryview:
-    try:
-        return buffer.raw()
-    except BufferError:  # neither C nor Fortran order
-        return memoryview(bytes(buffer))
 
 
 def dumps_code(target: Any, name: str) -> bytes:

@@ -34,6 +34,8 @@ class Lease:
     """A grant. ``actor_id`` is set if the executor hosts an actor."""
 
     lease_id: str
+    #: Leases are numbered in the order granted.
+    number: int
     owner_id: str
     job_id: str
     resources: Resources
@@ -267,19 +269,23 @@ class LeaseMachine:
             self._ask_back()
 
     def _ask_back(self) -> None:
-        """Somebody waits: idle leases are wanted back, and running ones of those with more than a fair share."""
+        """Somebody waits: idle leases are wanted back, and running ones where others have nothing, or too little.
+
+        A claimant with more than a fair share gives up the excess. If claimants outnumber the leases there are, or an
+        actor waits, the longest-served give up one each, so that everybody gets a turn.
+        """
         claims = [claim for claim in self._claims.values() if claim.wanted or claim.leases]
         share = max(1, sum(len(claim.leases) for claim in claims) // max(1, len(claims)))
+        starving = len(self._actor_requests) + sum(not claim.leases for claim in claims)
         for claim in claims:
-            spare = len(claim.leases) - share if len(claims) > 1 else 0
-            if claim.wanted > len(claim.leases) and len(claim.leases) <= share:
-                continue
-            for lease_id in sorted(claim.leases):
-                lease = self.leases[lease_id]
-                if not lease.started:
-                    continue
-                level = 2 if spare > 0 else 1
-                spare -= 1
+            held = [self.leases[lease_id] for lease_id in claim.leases if self.leases[lease_id].started]
+            held.sort(key=lambda lease: lease.number)
+            excess = max(0, len(claim.leases) - share) if len(claims) > 1 else 0
+            if not excess and held and starving:
+                excess = 1
+            starving -= min(starving, excess)
+            for position, lease in enumerate(held):
+                level = 2 if position < excess else 1
                 if level > lease.reclaimed:
                     lease.reclaimed = level
                     self._actions.append(AskBack(lease, idle_only=level == 1))
@@ -305,7 +311,7 @@ class LeaseMachine:
 
     def _lease(self, node: Node, owner_id: str, job_id: str, resources: Resources, actor_id: str = "") -> Lease:
         self._count += 1
-        lease = Lease(f"lease-{self._count}", owner_id, job_id, resources, node.node_id, actor_id)
+        lease = Lease(f"lease-{self._count}", self._count, owner_id, job_id, resources, node.node_id, actor_id)
         take(resources, node.free)
         node.leases.add(lease.lease_id)
         self.leases[lease.lease_id] = lease

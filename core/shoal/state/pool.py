@@ -10,7 +10,11 @@ Events are methods; the actions they cause gather until :meth:`ExecutorPool.flus
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable
+
+#: Executors in a row that may fail to come up.
+MAX_FAILURES = 3
 
 
 @dataclasses.dataclass(slots=True)
@@ -74,6 +78,13 @@ class ExecutorPool:
         self._wishes: list[_Wish] = []
         self._actions: list[Action] = []
         self._failures = 0
+        #: Jobs that are over; executors of theirs serve nobody again.
+        self._ended_jobs: deque[str] = deque(maxlen=1_000)
+
+    @property
+    def broken(self) -> bool:
+        """Executors fail again and again before they are up: this node cannot serve anybody."""
+        return self._failures > MAX_FAILURES
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -85,13 +96,15 @@ class ExecutorPool:
         for executor in self.executors.values():
             if executor.lease_id == lease_id:
                 executor.lease_id = ""
+                kill = kill or executor.job_id in self._ended_jobs
                 idle = sum(e.job_id == executor.job_id and not e.lease_id for e in self.executors.values())
                 if kill or idle > self._max_idle:
                     self._kill(executor)
                 return
 
     def job_ended(self, job_id: str) -> None:
-        """End the executors of a job. Those of its leases that still run are ended by their own messages."""
+        """End the executors of a job: idle ones now, the others with their leases."""
+        self._ended_jobs.append(job_id)
         for executor in list(self.executors.values()):
             if executor.job_id == job_id and not executor.lease_id:
                 self._kill(executor)
@@ -117,12 +130,7 @@ class ExecutorPool:
         if executor.lease_id:
             self._actions.append(Died(executor.lease_id, executor_id, cause))
         elif not executor.address:
-            # It never came up. Once is bad luck; after that, whoever waits is told instead of waiting for ever.
             self._failures += 1
-            if self._failures > 1:
-                for wish in self._wishes:
-                    self._actions.append(Died(wish.lease_id, executor_id, f"it could not be started ({cause})"))
-                self._wishes.clear()
 
     def all_exited(self, cause: str) -> None:
         """The process that was every executor's parent is gone, and they with it."""
@@ -146,7 +154,7 @@ class ExecutorPool:
         starting = sum(not executor.address for executor in self.executors.values())
         spare = sum(bool(executor.address) and not executor.job_id for executor in self.executors.values())
         missing = len(waiting) - starting if waiting else self._spares - spare - starting
-        if self._failures <= 3:
+        if not self.broken:
             for _ in range(missing):
                 executor = Executor(self._new_id())
                 self.executors[executor.executor_id] = executor

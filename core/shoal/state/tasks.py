@@ -48,6 +48,8 @@ class Task:
     cancelled: bool = False
     #: The lease it was sent to, None while it is queued.
     lease: Lease | None = None
+    #: Seconds it was expected to take when it was sent.
+    expected: float = 0.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -188,6 +190,10 @@ class TaskMachine:
                 self._end(task, "cancelled")
             else:
                 queue.appendleft(task)
+        if waiting and len(lease.sent) > 1:
+            # These crossed its word: they lie behind the waiting task, which may wait for one of them.
+            lease.recalled = True
+            self._actions.append(SendRecall(lease))
         self._dirty.add(lease.resources)
 
     def resumed(self, lease_id: str, now: float) -> None:
@@ -236,6 +242,14 @@ class TaskMachine:
                 self._end(task, "crashed", detail)
         lease.sent.clear()
         self._dirty.add(lease.resources)
+
+    def cut_off(self, lease_id: str, detail: Any) -> None:
+        """The connection to an executor is lost and nobody says that it is gone: do without it."""
+        lease = self.leases.get(lease_id)
+        if lease is not None:
+            self.lost(lease_id, "?", detail)
+            self._class_of(lease.resources).told -= 1
+            self._actions.append(GiveBack(lease))
 
     def infeasible(self, resources: Resources, detail: Any) -> None:
         """No node could ever run tasks of this class: those that wait fail now."""
@@ -326,6 +340,7 @@ class TaskMachine:
                     lease.progress = now
                 task.lease = lease
                 lease.sent[task.task_id] = task
+                task.expected = seconds
                 lease.expected += seconds
                 batch.append(task)
             if batch:
@@ -360,7 +375,7 @@ class TaskMachine:
         lease.progress = now
         lease.recalled = lease.recalled and bool(lease.sent)
         if lease.sent:
-            lease.expected = max(0.0, lease.expected - self._seconds.get(task.function_id, TARGET_BACKLOG))
+            lease.expected = max(0.0, lease.expected - task.expected)
         else:
             lease.expected = 0.0
         self._dirty.add(lease.resources)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import struct
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from shoal.model.messages import pack, unpack
 from shoal.transport.stream import MAX_BATCH, MessageHandler, Stream
 
+logger = logging.getLogger("shoal")
 _LENGTH = struct.Struct("<Q")
 _CREDENTIALS = struct.Struct("3i")
 AVAILABLE = sys.platform == "linux"
@@ -59,7 +61,12 @@ class LocalStream(asyncio.Protocol, Stream):
         outbox, transport = self._outbox, self._transport
         while outbox and not self._paused and not self._closed and transport is not None:
             batch = [outbox.popleft() for _ in range(min(len(outbox), MAX_BATCH))]
-            data = pack(batch)
+            try:
+                data = pack(batch)
+            except (ValueError, TypeError, OverflowError):
+                logger.exception("a message to %s cannot be packed", self.peer_address)
+                self.abort()
+                return
             transport.write(_LENGTH.pack(len(data)) + data)
         if not outbox and not self._paused:
             self._drained.set()
@@ -69,8 +76,12 @@ class LocalStream(asyncio.Protocol, Stream):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        if not _is_own_user(transport.get_extra_info("socket")):
+        # Paused until the system has taken everything: then drained means what it says.
+        transport.set_write_buffer_limits(high=0)
+        if self._closed or not _is_own_user(transport.get_extra_info("socket")):
             self.abort()
+        elif self._outbox:
+            self._wake_writer()
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer

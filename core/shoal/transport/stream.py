@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from shoal.model.messages import Message, pack, unpack
 
+logger = logging.getLogger("shoal")
 #: Messages in one frame at most, so that one reader's turn stays short.
 MAX_BATCH = 2_000
 
@@ -120,7 +122,11 @@ class Stream:
                 return
             if not isinstance(frame, bytes):
                 return
-            self._handle(unpack(frame))
+            try:
+                self._handle(unpack(frame))
+            except Exception:  # boundary: a peer that sends what we cannot handle is broken
+                logger.exception("a message from %s cannot be handled", comm.peer_address)
+                return
 
     async def _write(self, comm: Comm) -> None:
         outbox = self._outbox
@@ -132,6 +138,10 @@ class Stream:
                     batch = [outbox.popleft() for _ in range(min(len(outbox), MAX_BATCH))]
                     await comm.write(pack(batch))
             except OSError:
+                self.abort()
+                return
+            except (ValueError, TypeError, OverflowError):
+                logger.exception("a message to %s cannot be packed", comm.peer_address)
                 self.abort()
                 return
             self._drained.set()

@@ -326,3 +326,29 @@ def test_cancelling_a_task_stops_what_it_has_submitted(cluster, tmp_path, wait_u
     with pytest.raises(shoal.errors.TaskCancelledError):
         shoal.get(ref, timeout=20)
     wait_until(lambda: (tmp_path / "a-ended").exists() and (tmp_path / "b-ended").exists(), "the nested tasks' end")
+
+
+def test_a_call_whose_argument_failed_does_not_hold_up_those_behind_it(cluster):
+    @shoal.remote
+    def fail():
+        raise CustomError(3)
+
+    @shoal.remote
+    class Adder:
+        def add(self, x):
+            return x + 1
+
+    adder = Adder.remote()
+    failing = adder.add.remote(fail.remote())
+    assert shoal.get(adder.add.remote(1), timeout=20) == 2
+    with pytest.raises(CustomError):
+        shoal.get(failing, timeout=20)
+
+
+def test_a_task_that_prints_what_utf8_cannot_say(cluster, capfd):
+    @shoal.remote
+    def talk():
+        print("odd \udc80 text")
+        return 1
+
+    assert shoal.get([talk.remote(), talk.remote()], timeout=20) == [1, 1]

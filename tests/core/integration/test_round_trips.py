@@ -361,3 +361,15 @@ def test_nested_output_is_there_when_the_result_is(cluster):
             seen.clear()
     finally:
         shoal.output.set_sink(None)
+
+
+def test_async_tasks_that_await_others_lend_their_cpus(cluster):
+    @shoal.remote
+    def square(x):
+        return x * x
+
+    @shoal.remote
+    async def total(n):
+        return sum(await asyncio.gather(*(square.remote(i) for i in range(n))))
+
+    assert shoal.get([total.remote(10) for _ in range(4)], timeout=40) == [285] * 4

@@ -116,10 +116,7 @@ def test_an_error_that_takes_other_arguments_than_its_parent_survives() -> None:
     "error",
     [
         FileNotFoundError(2, "No such file", "data.csv"),
-        pytest.param(
-            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
-            marks=pytest.mark.xfail(strict=True, reason="`distributed` registers reducers that lose the message"),
-        ),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
         SystemExit(3),
         KeyboardInterrupt(),
         StopIteration(7),
@@ -199,7 +196,6 @@ def test_an_error_prints_as_it_would_have_there(function: Callable[[], None]) ->
     assert printed(travel(error)) == printed(error)
 
 
-@pytest.mark.xfail(strict=True, reason="`distributed` registers reducers that take chain and traceback along")
 def test_a_chain_that_bites_its_tail_is_no_trap() -> None:
     first, second = ValueError("first"), ValueError("second")
     first.__context__, second.__context__ = second, first
@@ -222,7 +218,6 @@ def test_an_error_that_cannot_travel_is_replaced_by_what_it_said(error_type: typ
     assert [name for _, name, _ in frames(back)] == ["caught", "work"]
 
 
-@pytest.mark.xfail(strict=True, reason="`distributed` registers reducers that take chain and traceback along")
 def test_one_bad_link_does_not_spoil_the_chain() -> None:
     def work() -> None:
         try:

@@ -226,12 +226,21 @@ def test_what_is_above_the_fair_share_is_asked_back_once() -> None:
     assert asked_back(machine) == []
 
 
-def test_idle_leases_are_asked_back_when_somebody_waits() -> None:
+def test_who_has_nothing_is_given_a_turn() -> None:
     machine = machine_with(1)
     machine.demand("owner-a", "job-a", CPU, 1)
     started(machine)
     machine.demand("owner-b", "job-b", CPU, 1)
-    assert asked_back(machine) == [("owner-a", True)]
+    assert asked_back(machine) == [("owner-a", False)]
+
+
+def test_leases_within_the_share_are_asked_back_only_when_idle() -> None:
+    machine = machine_with(2)
+    machine.demand("owner-a", "job-a", CPU, 1)
+    machine.demand("owner-b", "job-b", CPU, 1)
+    started(machine)
+    machine.demand("owner-b", "job-b", CPU, 2)
+    assert asked_back(machine) == [("owner-a", True), ("owner-b", True)]
 
 
 def test_a_lease_asked_for_when_idle_can_be_asked_for_again_with_more_weight() -> None:
@@ -239,9 +248,13 @@ def test_a_lease_asked_for_when_idle_can_be_asked_for_again_with_more_weight() -
     machine.demand("owner-a", "job-a", CPU, 2)
     started(machine)
     machine.request_actor(actor(1, CPU, "owner-a"))
-    assert asked_back(machine) == [("owner-a", True)] * 2
+    assert asked_back(machine) == [("owner-a", False), ("owner-a", True)]
+    machine.cancel_actor_request(actor(1, CPU, "owner-a").actor_id)
     machine.demand("owner-b", "job-b", CPU, 1)
-    assert asked_back(machine) == [("owner-a", False)]
+    assert asked_back(machine) == []
+    machine.demand("owner-c", "job-c", CPU, 1)
+    machine.demand("owner-d", "job-d", CPU, 1)
+    assert all(not idle_only for _, idle_only in asked_back(machine))
 
 
 def test_a_lease_without_its_executor_is_asked_for_when_it_has_one() -> None:
@@ -252,14 +265,14 @@ def test_a_lease_without_its_executor_is_asked_for_when_it_has_one() -> None:
     assert asked_back(machine) == []
     assert isinstance(start, Start)
     machine.executor_started(start.lease.lease_id, "exec-1", "address")
-    assert asked_back(machine) == [("owner-a", True)]
+    assert asked_back(machine) == [("owner-a", False)]
 
 
 @pytest.mark.parametrize(
     "owners",
     [
         2,
-        pytest.param(3, marks=pytest.mark.xfail(strict=True, reason="no turns once every claim is down to one lease")),
+        3,
     ],
 )
 def test_every_claimant_has_its_turn(owners: int) -> None:
@@ -322,7 +335,6 @@ def test_an_actor_is_not_replaced_when_it_dies() -> None:
     assert free_cpus(machine) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="only idle leases are asked back for actors")
 def test_an_actor_does_not_wait_for_the_end_of_its_owners_queue() -> None:
     machine = machine_with(2)
     machine.demand("owner-a", "job-a", CPU, 100)

@@ -162,7 +162,6 @@ def test_a_task_goes_only_to_a_lease_of_its_class() -> None:
     assert sent(machine.flush(0.0)) == {"lease-2": ["task-1"]}
 
 
-@pytest.mark.xfail(strict=True, reason="the mean at the end is subtracted, not the estimate at the start")
 def test_the_estimate_follows_a_function_that_has_become_faster() -> None:
     """Depth comes from what is in flight, so one that was slow at first is pipelined as deep as any other."""
     machine = TaskMachine()
@@ -237,7 +236,6 @@ def test_a_recall_that_finds_nothing_does_not_end_the_waiting() -> None:
     assert sent(machine.flush(0.0)) == {}
 
 
-@pytest.mark.xfail(strict=True, reason="a task that waits for one behind it waits for ever")
 def test_tasks_that_crossed_the_word_that_their_lease_waits_are_recalled() -> None:
     """They lie behind the waiting task, which may be waiting for them."""
     machine = TaskMachine()
