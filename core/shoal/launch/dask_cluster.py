@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from distributed import Client
 from distributed.security import Security
+from distributed.versions import VersionMismatchWarning
 
 from shoal.launch.compare import check_versions
 from shoal.model.errors import ConnectError, VersionMismatchError
@@ -76,7 +78,10 @@ async def install(address: str, security: Security, name: str, timeout: float) -
     """
     client: Any = Client(address, security=security, timeout=timeout, asynchronous=True, set_as_default=False)
     try:
-        await client
+        with warnings.catch_warnings():
+            # Dask has a table of its own; ours says what follows from it.
+            warnings.simplefilter("ignore", VersionMismatchWarning)
+            await client
         await _check(client)
         await client.register_plugin(ControllerPlugin(random_id("cluster"), name))
         await client.register_plugin(AgentPlugin())

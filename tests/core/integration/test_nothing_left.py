@@ -174,12 +174,9 @@ def test_after_the_template_is_killed(nothing_left):
         sys.stdin.read()
         """
     )
-    templates = [
-        process
-        for process in psutil.Process(driver.pid).children(recursive=True)
-        if "shoal.runtime.template" in process.cmdline() and "shoal.launch.head" in process.parent().cmdline()
-    ]
-    templates[0].kill()
+    (head,) = [child for child in psutil.Process(driver.pid).children() if "shoal.launch.head" in child.cmdline()]
+    (template,) = head.children()
+    template.kill()
     said, _ = driver.communicate("\n", timeout=40)
     assert said == "1000000.0\n"
 
