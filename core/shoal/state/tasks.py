@@ -6,8 +6,8 @@ machine asks the controller for leases, spreads tasks over the leases it holds, 
 **Depth.** A task's round trip costs a fraction of a millisecond, so short tasks are sent ahead: an executor may
 have up to :data:`TARGET_BACKLOG` seconds of *expected* work, where what is expected is a running mean per function.
 A function never seen before, or one slower than the target, is sent one at a time. Estimates can be wrong, so
-queued work is *recalled* from an executor that has made no progress while another idles, and whenever the running
-task waits for others.
+queued work is *recalled* from an executor that has made no progress for a while, and whenever the running task
+waits for others.
 
 Events are methods, called with the current time in seconds where time matters; the actions they cause gather until
 :meth:`TaskMachine.flush` hands them out. Everything is synchronous and deterministic.
@@ -25,7 +25,7 @@ from shoal.model.resources import Resources
 TARGET_BACKLOG = 0.02
 #: Tasks sent ahead to one executor at most, whatever they are expected to take.
 MAX_DEPTH = 1_000
-#: Seconds without a result after which queued work is recalled, if another executor idles.
+#: Seconds without a result after which the work behind the running task is recalled.
 STALL = 0.03
 #: Seconds a lease is kept warm without work.
 IDLE_KEEP = 1.0
@@ -74,6 +74,8 @@ class Lease:
     wanted_back: bool = False
     #: A recall is under way.
     recalled: bool = False
+    #: Its running task takes longer than expected: send nothing behind it until it ends.
+    stalled: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -169,6 +171,7 @@ class TaskMachine:
             return None
         known = self._seconds.get(task.function_id)
         self._seconds[task.function_id] = seconds if known is None else known + 0.2 * (seconds - known)
+        task.lease.stalled = False
         self._unsend(task, now)
         del self.tasks[task_id]
         return task
@@ -274,17 +277,15 @@ class TaskMachine:
     def tick(self, now: float) -> None:
         """Time has passed: recall stalled work, give idle leases back."""
         for kind in self._classes.values():
-            idle = [lease for lease in kind.leases.values() if not lease.sent]
-            if idle and not kind.queue:
-                for lease in kind.leases.values():
-                    stalled = len(lease.sent) > 1 and now - lease.progress > STALL
-                    if stalled and not lease.recalled:
-                        lease.recalled = True
-                        self._actions.append(SendRecall(lease))
-            for lease in idle:
-                if now - lease.progress > IDLE_KEEP:
-                    lease.wanted_back = True
-                    self._dirty.add(kind.resources)
+            for lease in kind.leases.values():
+                if not lease.sent:
+                    if now - lease.progress > IDLE_KEEP:
+                        lease.wanted_back = True
+                        self._dirty.add(kind.resources)
+                elif len(lease.sent) > 1 and now - lease.progress > STALL and not lease.recalled:
+                    # What was thought to be short is not. The rest goes elsewhere, or waits here for a better place.
+                    lease.recalled = lease.stalled = True
+                    self._actions.append(SendRecall(lease))
 
     # -- what follows from them ----------------------------------------------------------------------------------
 
@@ -320,7 +321,9 @@ class TaskMachine:
         if not queue:
             return
         open_leases = [
-            lease for lease in kind.leases.values() if not (lease.waiting or lease.draining or lease.recalled)
+            lease
+            for lease in kind.leases.values()
+            if not (lease.waiting or lease.draining or lease.recalled or lease.stalled)
         ]
         open_leases.sort(key=lambda lease: len(lease.sent))
         for position, lease in enumerate(open_leases):
@@ -374,6 +377,7 @@ class TaskMachine:
         del lease.sent[task.task_id]
         lease.progress = now
         lease.recalled = lease.recalled and bool(lease.sent)
+        lease.stalled = lease.stalled and bool(lease.sent)
         if lease.sent:
             lease.expected = max(0.0, lease.expected - task.expected)
         else:

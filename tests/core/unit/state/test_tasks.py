@@ -302,20 +302,31 @@ def test_a_lease_that_cannot_be_reached_is_given_back_and_asked_for_again() -> N
     assert machine.flush(0.0) == [GiveBack(lease), SetDemand(CPU, 1)]
 
 
-def test_stalled_work_is_recalled_once_when_another_lease_idles() -> None:
+def test_work_behind_a_task_that_takes_too_long_is_recalled_once_and_waits_for_another_lease() -> None:
     machine = TaskMachine()
     busy = learn(machine, 0.001)
     submit(machine, 4)
     machine.flush(0.0)
     machine.tick(2 * STALL)
-    assert machine.flush(2 * STALL) == [], "nobody idles"
-    machine.granted(make_lease(1), 2 * STALL)
-    machine.flush(2 * STALL)
     machine.tick(3 * STALL)
-    machine.tick(4 * STALL)
-    assert machine.flush(4 * STALL) == [SendRecall(busy)]
-    machine.returned(busy.lease_id, ("task-1", "task-2", "task-3"), False, 4 * STALL)
-    assert sum(len(batch) for batch in sent(machine.flush(4 * STALL)).values()) == 3
+    assert machine.flush(3 * STALL) == [SendRecall(busy)]
+    machine.returned(busy.lease_id, ("task-1", "task-2", "task-3"), False, 3 * STALL)
+    (demand,) = machine.flush(3 * STALL)
+    assert isinstance(demand, SetDemand) and demand.wanted > 1, "nothing is sent behind it again"
+    machine.granted(make_lease(1), 4 * STALL)
+    assert [len(batch) for batch in sent(machine.flush(4 * STALL)).values()] == [3]
+
+
+def test_a_lease_that_has_stalled_is_as_good_as_any_when_its_task_has_ended() -> None:
+    machine = TaskMachine()
+    busy = learn(machine, 0.001)
+    submit(machine, 3)
+    machine.flush(0.0)
+    machine.tick(2 * STALL)
+    machine.returned(busy.lease_id, ("task-1", "task-2"), False, 2 * STALL)
+    machine.flush(2 * STALL)
+    machine.finished("task-0", 0.001, 3 * STALL)
+    assert [len(batch) for batch in sent(machine.flush(3 * STALL)).values()] == [2]
 
 
 # -- losses ------------------------------------------------------------------------------------------------------
