@@ -1,4 +1,4 @@
-"""Typed identifiers with a readable prefix, unique without asking anybody.
+"""Identifiers with a readable prefix, unique without asking anybody.
 
 An id is a string ``<kind>-<origin>-<number>``: *origin* is random and belongs to the process that makes the id,
 *number* counts there: an id says in any log what it names, and how old it is among its kin.
@@ -9,18 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
-from typing import NewType
-
-ClusterId = NewType("ClusterId", str)
-NodeId = NewType("NodeId", str)
-ExecutorId = NewType("ExecutorId", str)
-OwnerId = NewType("OwnerId", str)
-JobId = NewType("JobId", str)
-LeaseId = NewType("LeaseId", str)
-TaskId = NewType("TaskId", str)
-ObjectId = NewType("ObjectId", str)
-ActorId = NewType("ActorId", str)
-FunctionId = NewType("FunctionId", str)
 
 _origin = ""
 _origin_pid = 0
@@ -40,13 +28,13 @@ def next_number() -> str:
     return f"{_origin}-{next(_numbers)}"
 
 
-def new_task_id() -> TaskId:
-    return TaskId("task-" + next_number())
+def new_task_id() -> str:
+    return "task-" + next_number()
 
 
-def new_object_id() -> ObjectId:
-    return ObjectId("obj-" + next_number())
+def new_object_id() -> str:
+    return "obj-" + next_number()
 
 
-def new_actor_id() -> ActorId:
-    return ActorId("actor-" + next_number())
+def new_actor_id() -> str:
+    return "actor-" + next_number()

@@ -6,7 +6,6 @@ kind      fields                                      meaning
 ``"i"``   frames…                                     the value itself
 ``"s"``   holder, path, sizes                         a segment in the store of *holder*'s node
 ``"e"``   pickled error                               the task failed with this error
-``"r"``   object id, owner's address                  ask the owner (in dependencies only)
 ========  ==========================================  ==============================================
 """
 
@@ -23,7 +22,7 @@ from shoal.runtime.store import Store, map_segment, split, unlink_quietly
 #: Values up to this many bytes travel inside messages and stay with their owner.
 INLINE_LIMIT = 100 * 1024
 
-INLINE, SEGMENT, ERROR, REFERENCE = "i", "s", "e", "r"
+INLINE, SEGMENT, ERROR = "i", "s", "e"
 
 
 def from_frames(frames: list[Frame], store: Store | None, name: str) -> Payload:
@@ -78,13 +77,6 @@ def free(payload: Payload) -> str | None:
         holder: str = payload[1]
         return holder
     return None
-
-
-def nbytes(payload: Payload) -> int:
-    """Size of the value in bytes."""
-    if payload[0] == SEGMENT:
-        return sum(payload[3])
-    return sum(len(part) for part in payload[1:] if isinstance(part, bytes))
 
 
 EMPTY_ARGUMENTS: Payload = (INLINE, dumps(((), {}))[0][0])

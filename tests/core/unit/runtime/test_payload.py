@@ -39,7 +39,7 @@ def test_large_values_go_to_the_store(store: Store) -> None:
     assert payload[:2] == (payloads.SEGMENT, store.holder)
     assert len(m.pack([m.Located("obj-1", payload, ())])) < 1_000
     assert np.array_equal(payloads.load(through_the_wire(payload)), array)
-    assert array.nbytes <= payloads.nbytes(payload) < array.nbytes + 1_000
+    assert array.nbytes <= sum(payload[3]) < array.nbytes + 1_000
 
 
 @pytest.mark.parametrize(("extra", "kind"), [(0, payloads.INLINE), (1, payloads.SEGMENT)])
@@ -77,7 +77,6 @@ def test_errors_are_raised_where_the_value_would_have_been() -> None:
     with pytest.raises(KeyError, match="a"):
         payloads.load(through_the_wire(payload))
     assert not payloads.is_error((payloads.INLINE, b""))
-    assert payloads.nbytes(payload) > 0
 
 
 def test_no_arguments_are_made_once() -> None:
