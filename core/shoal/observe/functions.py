@@ -24,6 +24,10 @@ class FunctionStats:
         self._changed: set[str] = set()
         self._queued = 0
 
+    @property
+    def changed(self) -> bool:
+        return bool(self._changed)
+
     def queued(self, name: str) -> None:
         self._of(name).queued += 1
         self._queued += 1

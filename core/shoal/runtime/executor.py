@@ -172,6 +172,7 @@ class Executor:
             self.owner.cancel_children(item.run.task_id)
         self._send_output(item)
         self._reply(item, payload, seconds, contained)
+        self.owner.report()  # this process may be ended as soon as it is idle
         for name in WORTH_PRELOADING:
             if name in sys.modules and name not in self._preloaded and self._agent is not None:
                 self._preloaded.add(name)

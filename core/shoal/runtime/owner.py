@@ -118,6 +118,8 @@ class Owner:
         self._actors: dict[str, ActorCalls] = {}
         #: Actors owned here, by the object whose life is theirs.
         self._actor_lives: dict[str, str] = {}
+        #: Actors owned here that nobody has a handle of; forgotten when they have ended.
+        self._abandoned: set[str] = set()
         self._actor_tasks: dict[str, str] = {}
         #: Task id of each result that is not there yet.
         self._producers: dict[str, str] = {}
@@ -660,6 +662,17 @@ class Owner:
         for call in calls.died(cause, stderr):
             self._actor_tasks.pop(call.task_id, None)
             self._complete(call.spec, payloads.from_error(_actor_died(calls, call.spec)), failed=True)
+        if actor_id in self._abandoned:
+            self._abandoned.remove(actor_id)
+            del self._actors[actor_id]
+
+    def _abandon(self, actor_id: str) -> None:
+        """Its last handle is gone."""
+        if self._actors[actor_id].dead:
+            del self._actors[actor_id]
+        else:
+            self._abandoned.add(actor_id)
+            self._kill_actor(actor_id, "its last handle is gone")
 
     def _kill_actor(self, actor_id: str, cause: str = "it was killed") -> None:
         self._tell_controller(m.KillActor(actor_id, cause))
@@ -849,7 +862,7 @@ class Owner:
                 continue
             actor_id = self._actor_lives.pop(action.object_id, None)
             if actor_id is not None:
-                self._kill_actor(actor_id, "its last handle is gone")
+                self._abandon(actor_id)
             if action.payload is not None:
                 self._free_payload(action.payload)
 
@@ -981,7 +994,11 @@ class Owner:
 
     def _report(self) -> None:
         self._report_due = False
-        if self._controller is not None and not self._closing:
+        self.report()
+
+    def report(self) -> None:
+        """Tell the controller the news now; on the loop."""
+        if self._controller is not None and not self._closing and self._stats.changed:
             self._controller.send_nowait(m.OwnerStats(*self._stats.take_changes()))
 
 
