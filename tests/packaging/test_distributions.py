@@ -94,4 +94,5 @@ def test_versions_of_python_and_javascript_side_agree():
 def test_lock_file_names_no_host():
     lock = json.loads((ROOT / "labextension/package-lock.json").read_text())
     assert not [name for name, package in lock["packages"].items() if "resolved" in package]
+    assert "://" not in json.dumps(lock)
     assert all("integrity" in package for name, package in lock["packages"].items() if name)
