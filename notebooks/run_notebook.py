@@ -9,9 +9,11 @@ cell raised (its traceback is shown) or took too long.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -78,13 +80,19 @@ def describe(output: Any) -> str:
 
 def run(path: Path, *, timeout: float, output: Path | None) -> int:
     """Run one notebook; return the exit status."""
+    with tempfile.TemporaryDirectory(prefix="shoal-demo-") as sockets:
+        return run_with(path, sockets, timeout=timeout, output=output)
+
+
+def run_with(path: Path, sockets: str, *, timeout: float, output: Path | None) -> int:
+    """As :func:`run`; the kernel's socket files are made in the directory *sockets*."""
     notebook = nbformat.read(path, as_version=4)
     printer = Printer(colour=sys.stdout.isatty())
     client = NotebookClient(
         notebook,
         timeout=timeout,
-        # the kernel is reached through a socket file of this user instead of open TCP ports
-        config=Config(KernelManager={"transport": "ipc"}),
+        # the kernel is reached through socket files that only this user can open, instead of TCP ports
+        config=Config(KernelManager={"transport": "ipc", "ip": os.path.join(sockets, "kernel")}),
         resources={"metadata": {"path": str(path.parent)}},
         on_cell_start=printer.on_cell_start,
         on_cell_executed=printer.on_cell_executed,

@@ -13,10 +13,12 @@ TOOL = Path(__file__).parents[2] / "notebooks" / "run_notebook.py"
 
 
 def run(folder: Path, *cells: nbformat.NotebookNode, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    path = folder / "a.ipynb"
+    """Run the tool from above the notebook's folder, as `make demo` does."""
+    path = folder / "notebooks" / "a.ipynb"
+    path.parent.mkdir()
     nbformat.write(nbformat.v4.new_notebook(cells=list(cells)), path)
     return subprocess.run(
-        [sys.executable, str(TOOL), str(path), *options],
+        [sys.executable, str(TOOL), str(path.relative_to(folder)), *options],
         cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -44,6 +46,12 @@ def test_prints_headings_code_and_outputs(tmp_path):
     assert "every cell ran" in done.stdout
     assert "\x1b" not in done.stdout
     assert "WARNING" not in done.stderr
+
+
+def test_the_kernel_runs_in_the_notebooks_folder_and_leaves_nothing_there(tmp_path):
+    done = run(tmp_path, code("import os\nprint(os.path.basename(os.getcwd()))"))
+    assert "notebooks" in done.stdout.splitlines()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.ipynb"]
 
 
 def test_ends_at_the_cell_that_fails(tmp_path):
