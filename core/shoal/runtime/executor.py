@@ -53,6 +53,8 @@ class Executor:
         self._begun = begun
         self._agent_address = agent_address
         self._agent: Stream | None = None
+        #: Ends the process with its agent; the loop alone would not keep the task alive.
+        self._life: asyncio.Task[None] | None = None
         self.owner = Owner(config, on_output=self._relay_output, on_message=self._message, on_peer_lost=self._peer_lost)
         self.owner.waiting_hook = self._waits
         self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
@@ -82,7 +84,7 @@ class Executor:
         comm = await connect(self._agent_address, config.security, CONNECT_TIMEOUT, to_dask_server=True)
         self._agent = Stream(comm, lambda stream, message: None)
         self._agent.send_nowait(m.ExecutorHello(self.executor_id, self.owner.address, os.getpid()))
-        asyncio.get_running_loop().create_task(self._live_with_agent(self._agent))
+        self._life = asyncio.create_task(self._live_with_agent(self._agent))
 
     async def _live_with_agent(self, agent: Stream) -> None:
         """An executor never outlives its agent."""
