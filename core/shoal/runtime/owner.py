@@ -622,7 +622,7 @@ class Owner:
 
     def _add_call(self, calls: ActorCalls, work: Work) -> None:
         if calls.dead:
-            self._complete(work, payloads.from_error(_actor_died(calls, work)), failed=True)
+            self._complete(work, calls.verdict or payloads.from_error(_actor_died(calls, work)), failed=True)
             return
         self._actor_tasks[work.task_id] = calls.actor_id
         call = Call(work.task_id, work)
@@ -751,9 +751,10 @@ class Owner:
         )
         if message.actor_id:
             calls = self._actors[message.actor_id]
+            calls.verdict = payloads.from_error(error)
             for call in calls.died(str(error), ""):
                 self._actor_tasks.pop(call.task_id, None)
-                self._complete(call.spec, payloads.from_error(error), failed=True)
+                self._complete(call.spec, calls.verdict, failed=True)
         else:
             self._machine.infeasible(asked, error)
             self._schedule_flush()

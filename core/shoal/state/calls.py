@@ -32,6 +32,8 @@ class ActorCalls:
     #: Why the actor is dead; "" while it is not.
     cause: str = ""
     stderr: str = ""
+    #: The I/O shell's answer to every call from then on, where it has a better one than the cause.
+    verdict: Any = None
     queue: deque[Call] = dataclasses.field(default_factory=deque)
     sent: dict[str, Call] = dataclasses.field(default_factory=dict)
 
