@@ -657,9 +657,9 @@ class Owner:
 
     def _actor_dead(self, actor_id: str, cause: str, stderr: str) -> None:
         calls = self._actors.get(actor_id)
-        if calls is None or calls.dead:
+        if calls is None:
             return
-        for call in calls.died(cause, stderr):
+        for call in calls.died(cause, stderr) if not calls.dead else ():
             self._actor_tasks.pop(call.task_id, None)
             self._complete(call.spec, payloads.from_error(_actor_died(calls, call.spec)), failed=True)
         if actor_id in self._abandoned:
@@ -750,11 +750,12 @@ class Owner:
             largest=dict(largest),
         )
         if message.actor_id:
-            calls = self._actors[message.actor_id]
-            calls.verdict = payloads.from_error(error)
-            for call in calls.died(str(error), ""):
-                self._actor_tasks.pop(call.task_id, None)
-                self._complete(call.spec, calls.verdict, failed=True)
+            calls = self._actors.get(message.actor_id)
+            if calls is not None and not calls.dead:
+                calls.verdict = payloads.from_error(error)
+                for call in calls.died(str(error), ""):
+                    self._actor_tasks.pop(call.task_id, None)
+                    self._complete(call.spec, calls.verdict, failed=True)
         else:
             self._machine.infeasible(asked, error)
             self._schedule_flush()
