@@ -32,7 +32,7 @@ function makeCluster(parts: Partial<ICluster> = {}): ICluster {
     pid: 12,
     host: 'here',
     created: 100,
-    notebook: '/home/ada/work/quickstart.ipynb',
+    notebook: '/home/ada/quickstart.ipynb',
     python: '3.11.7',
     state: 'running',
     message: '',

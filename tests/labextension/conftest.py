@@ -48,7 +48,7 @@ def register(jp_environ) -> Iterator[Callable[..., Connection]]:
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
                 "created": time.time(),
-                "notebook": "/work/a.ipynb",
+                "notebook": "/notebooks/a.ipynb",
                 "python": "3.11.7",
                 **fields,
             }

@@ -37,7 +37,7 @@ async def test_cluster_that_refuses_is_listed_with_a_message(jp_fetch, register)
     [cluster] = await fetch_clusters(jp_fetch)
     assert cluster["id"] == "cluster-gone"
     assert cluster["name"] == "minnow"
-    assert cluster["notebook"] == "/work/a.ipynb"
+    assert cluster["notebook"] == "/notebooks/a.ipynb"
     assert cluster["state"] == "unreachable"
     assert cluster["message"]
     assert cluster["snapshot"] is None
