@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 Kernel = Any
 Gates = Callable[[str], Any]
 
@@ -24,21 +26,22 @@ def test_stdout_and_stderr_stay_apart(kernel: Kernel) -> None:
     assert (outcome.text("stdout"), outcome.text("stderr")) == ("out\nout again\n", "err\n")
 
 
-def test_late_output_lands_in_the_cell_that_caused_it(kernel: Kernel, gates: Gates) -> None:
+@pytest.mark.parametrize(("magic", "name"), [("%%remote\n", "talker"), ("", "teller")])
+def test_late_output_lands_in_the_cell_that_caused_it(kernel: Kernel, gates: Gates, magic: str, name: str) -> None:
     talk, hold = gates("talk"), gates("hold")
-    kernel.ok("@shoal.remote\ndef talker(path):\n    print('waiting')\n    open(path).read()\n    print('late')")
-    cause = kernel.ok(f"%%remote\nref = talker.remote({str(talk.path)!r})")
+    kernel.ok(f"@shoal.remote\ndef {name}(path):\n    print('waiting')\n    open(path).read()\n    print('late')")
+    cause = kernel.ok(f"{magic}ref = {name}.remote({str(talk.path)!r})")
     other = kernel.start(f"print('other begins', flush=True)\n{hold.wait}\nprint('other ends')")
     kernel.wait_for_text("other begins", other)
     talk.open()
-    kernel.wait_for_text("(talker) late", cause.msg_id)
+    kernel.wait_for_text(f"({name}) late", cause.msg_id)
     hold.open()
     outcome = kernel.finish(other)
     assert outcome.text() == "other begins\nother ends\n"
     kernel.ok("shoal.get(ref)")
-    mine = [m for m in kernel.published if m["msg_type"] == "stream" and "talker" in m["content"]["text"]]
+    mine = [m for m in kernel.published if m["msg_type"] == "stream" and name in m["content"]["text"]]
     assert {m["parent_header"]["msg_id"] for m in mine} == {cause.msg_id}
-    assert "".join(m["content"]["text"] for m in mine) == "(talker) waiting\n(talker) late\n"
+    assert "".join(m["content"]["text"] for m in mine) == f"({name}) waiting\n({name}) late\n"
 
 
 def test_every_line_arrives_once_and_in_order(kernel: Kernel) -> None:
