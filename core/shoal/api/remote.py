@@ -11,17 +11,15 @@ from typing import Any, overload
 from shoal.api.session import owner_or_init
 from shoal.model.errors import OptionError
 from shoal.model.ids import new_actor_id
-from shoal.model.options import ACTOR_OPTIONS, TASK_OPTIONS, Options, with_changes
+from shoal.model.options import ActorOptions, TaskOptions, option_names, with_changes
 from shoal.model.suggest import did_you_mean
 from shoal.runtime.refs import ObjectRef
-
-_ACTOR_DEFAULTS = Options(num_cpus=0.0)
 
 
 class RemoteFunction:
     """A function whose calls run in the cluster. Made by :func:`remote`; call it with ``.remote(…)``."""
 
-    def __init__(self, function: Callable[..., Any], options: Options) -> None:
+    def __init__(self, function: Callable[..., Any], options: TaskOptions) -> None:
         self._function = function
         self._options = options
         self._exported: Any = None
@@ -44,8 +42,8 @@ class RemoteFunction:
         return owner.submit(self._exported, args, kwargs, self._options)
 
     def options(self, **changes: Any) -> RemoteFunction:
-        """Return the same function with other options (see :class:`shoal.model.options.Options`)."""
-        other = RemoteFunction(self._function, with_changes(self._options, changes, TASK_OPTIONS))
+        """Return the same function with other options (see :class:`shoal.model.options.TaskOptions`)."""
+        other = RemoteFunction(self._function, with_changes(self._options, changes))
         other._exported = self._exported
         return other
 
@@ -63,7 +61,7 @@ class RemoteFunction:
 class ActorClass:
     """A class whose instances live in processes of their own. Made by :func:`remote`; start one with ``.remote(…)``."""
 
-    def __init__(self, cls: type, options: Options) -> None:
+    def __init__(self, cls: type, options: ActorOptions) -> None:
         self._class = cls
         self._options = options
         self._exported: Any = None
@@ -83,8 +81,8 @@ class ActorClass:
         return ActorHandle(actor_id, name, _methods_of(self._class), life)
 
     def options(self, **changes: Any) -> ActorClass:
-        """Return the same class with other options; ``max_retries`` is not one of an actor's."""
-        other = ActorClass(self._class, with_changes(self._options, changes, ACTOR_OPTIONS))
+        """Return the same class with other options (see :class:`shoal.model.options.ActorOptions`)."""
+        other = ActorClass(self._class, with_changes(self._options, changes))
         other._exported = self._exported
         return other
 
@@ -169,7 +167,7 @@ def remote(target: Any = None, /, **options: Any) -> Any:
     target
         A function (plain or ``async def``) or a class.
     **options
-        See :class:`shoal.model.options.Options`.
+        See :class:`~shoal.model.options.TaskOptions` and :class:`~shoal.model.options.ActorOptions`.
 
     Returns
     -------
@@ -192,7 +190,7 @@ def remote(target: Any = None, /, **options: Any) -> Any:
     [0, 1, 4, 9]
     """
     if target is None:
-        _check_names(options)
+        check_names(options)
         return functools.partial(_make, options=options)
     if options:
         raise OptionError("Use `@shoal.remote(option=…)` above the definition, or `.options(…)`.", option="")
@@ -210,14 +208,18 @@ def _make(target: Any, options: dict[str, Any]) -> RemoteFunction | ActorClass:
     if isinstance(target, RemoteFunction | ActorClass):
         raise TypeError(f"`{target!r}` is remote already.")
     if inspect.isclass(target):
-        return ActorClass(target, with_changes(_ACTOR_DEFAULTS, options, ACTOR_OPTIONS))
+        return ActorClass(target, with_changes(ActorOptions(), options))
     if callable(target):
-        return RemoteFunction(target, with_changes(Options(), options, TASK_OPTIONS))
+        return RemoteFunction(target, with_changes(TaskOptions(), options))
     raise TypeError(f"`remote` takes a function or a class, not {type(target).__name__}.")
 
 
-def _check_names(options: dict[str, Any]) -> None:
-    with_changes(Options(), options, TASK_OPTIONS)
+def check_names(options: dict[str, Any]) -> None:
+    """Refuse options that neither tasks nor actors have, before it is known which is meant."""
+    known = option_names(TaskOptions) | option_names(ActorOptions)
+    for name in options:
+        if name not in known:
+            with_changes(TaskOptions(), {name: options[name]})
 
 
 def _methods_of(cls: type) -> frozenset[str]:

@@ -89,6 +89,48 @@ class ActorDiedError(ShoalError, RuntimeError):
     cause: str
 
 
+class ActorUnavailableError(ShoalError, ConnectionError):
+    """The actor's process died under this call and is being started afresh; the call may or may not have run.
+
+    Later calls wait for the new process. ``actor_id`` names the actor, ``cause`` says how the process ended.
+    """
+
+    actor_id: str
+    cause: str
+
+
+class NameTakenError(ShoalError, ValueError):
+    """Another actor has this ``name`` in this ``namespace``."""
+
+    name: str
+    namespace: str
+
+
+class PendingCallsLimitExceeded(ShoalError, BlockingIOError):
+    """As many calls as ``max_pending_calls`` allows wait for the actor's answers already."""
+
+    limit: int
+
+
+class TaskTimeoutError(ShoalError, TimeoutError):
+    """The task or call was not done within its ``timeout`` seconds and was cancelled. ``task_id`` names it."""
+
+    task_id: str
+    timeout: float
+
+
+class NestingError(ShoalError, RecursionError):
+    """Tasks wait for tasks that wait for tasks …, deeper than ``limit``."""
+
+    limit: int
+
+
+class PlacementGroupError(ShoalError, RuntimeError):
+    """The placement group was removed, or its nodes are gone. ``group_id`` names it."""
+
+    group_id: str
+
+
 class OwnerDiedError(ShoalError, RuntimeError):
     """The process that owned the object is gone, and the object with it. ``object_id`` names it."""
 

@@ -20,6 +20,8 @@ PROTOCOL_VERSION = 1
 Payload = tuple[Any, ...]
 #: ``(name, amount)`` pairs.
 WireResources = tuple[tuple[str, float], ...]
+#: A :class:`shoal.model.placement.SchedulingClass` as plain tuples.
+WireClass = tuple[Any, ...]
 
 
 # -- greetings ---------------------------------------------------------------------------------------------------
@@ -92,7 +94,7 @@ class Preload(NamedTuple):
 class Demand(NamedTuple):
     """Owner -> controller: how many leases of this class I want *in all* (an absolute number, so repeats are safe)."""
 
-    resources: WireResources
+    kind: WireClass
     wanted: int
 
 
@@ -100,7 +102,7 @@ class LeaseGranted(NamedTuple):
     """Controller -> owner."""
 
     lease_id: str
-    resources: WireResources
+    kind: WireClass
     node_id: str
     executor_id: str
     address: str
@@ -109,7 +111,7 @@ class LeaseGranted(NamedTuple):
 class Infeasible(NamedTuple):
     """Controller -> owner: no node could ever hold this. ``actor_id`` is empty for tasks."""
 
-    resources: WireResources
+    kind: WireClass
     largest: WireResources
     actor_id: str
 
@@ -140,7 +142,7 @@ class CreateActor(NamedTuple):
     """Owner -> controller."""
 
     actor_id: str
-    resources: WireResources
+    kind: WireClass
     class_name: str
     name: str
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 
 from shoal.model import messages as m
+from shoal.model.placement import class_from_wire
 from shoal.model.resources import from_wire
 from shoal.observe.cluster_view import ClusterView
 from shoal.runtime.versions import versions_here
@@ -90,15 +91,15 @@ class Controller:
     def _owner_message(self, owner_id: str, message: m.Message) -> None:
         job_id = self._owners[owner_id][1].job_id
         match message:
-            case m.Demand(resources, wanted):
-                self._machine.demand(owner_id, job_id, from_wire(resources), wanted)
+            case m.Demand(kind, wanted):
+                self._machine.demand(owner_id, job_id, class_from_wire(kind), wanted)
             case m.ReturnLease(lease_id):
                 self._machine.gave_back(lease_id)
-            case m.CreateActor(actor_id, resources, class_name, name):
+            case m.CreateActor(actor_id, kind, class_name, name):
                 self._watchers[actor_id] = {owner_id}
                 self._actor_owners[actor_id] = owner_id
                 self.view.actor_requested(actor_id, name, class_name)
-                self._machine.request_actor(leases.ActorRequest(actor_id, owner_id, job_id, from_wire(resources)))
+                self._machine.request_actor(leases.ActorRequest(actor_id, owner_id, job_id, class_from_wire(kind)))
             case m.KillActor(actor_id, cause):
                 self._actor_ends(actor_id, cause, "", kill=True)
             case m.WatchActor(actor_id):
@@ -143,7 +144,7 @@ class Controller:
             match action:
                 case leases.Start(lease):
                     self._tell_agent(
-                        lease.node_id, m.StartLease(lease.lease_id, lease.job_id, lease.resources, lease.actor_id)
+                        lease.node_id, m.StartLease(lease.lease_id, lease.job_id, lease.kind.resources, lease.actor_id)
                     )
                 case leases.Grant(lease):
                     self._granted(lease)
@@ -156,8 +157,8 @@ class Controller:
                         self._tell_owners([lease.owner_id], m.LeaseLost(lease.lease_id, cause, stderr, begun))
                 case leases.AskBack(lease, idle_only):
                     self._tell_owners([lease.owner_id], m.Reclaim(lease.lease_id, idle_only))
-                case leases.CannotRun(owner_id, actor_id, resources, largest):
-                    self._tell_owners([owner_id], m.Infeasible(resources, largest, actor_id))
+                case leases.CannotRun(owner_id, actor_id, kind, largest):
+                    self._tell_owners([owner_id], m.Infeasible(kind, largest, actor_id))
                     if actor_id:
                         self._actor_ends(actor_id, "no node could ever hold it", "", kill=False)
 
@@ -168,7 +169,7 @@ class Controller:
             self.view.actor_alive(lease.actor_id, lease.node_id)
             self._tell_owners(self._watchers.get(lease.actor_id, ()), alive)
         else:
-            message = m.LeaseGranted(lease.lease_id, lease.resources, lease.node_id, lease.executor_id, lease.address)
+            message = m.LeaseGranted(lease.lease_id, lease.kind, lease.node_id, lease.executor_id, lease.address)
             self._tell_owners([lease.owner_id], message)
 
     def _watch(self, owner_id: str, actor_id: str) -> None:

@@ -29,7 +29,8 @@ from shoal.model.errors import (
     TaskCancelledError,
 )
 from shoal.model.ids import new_object_id, new_task_id
-from shoal.model.options import Options
+from shoal.model.options import ActorOptions, TaskOptions
+from shoal.model.placement import class_from_wire
 from shoal.model.resources import describe, from_wire
 from shoal.observe.functions import FunctionStats
 from shoal.runtime import payload as payloads
@@ -140,7 +141,9 @@ class Owner:
         """Where peers reach this process."""
         return self._peers.address
 
-    def submit(self, exported: Exported, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> ObjectRef:
+    def submit(
+        self, exported: Exported, args: tuple[Any, ...], kwargs: dict[str, Any], options: TaskOptions
+    ) -> ObjectRef:
         """Submit a task; returns the ref of its result at once.
 
         Raises
@@ -151,13 +154,13 @@ class Owner:
             There is no cluster any more.
         """
         work = self._work(exported, "", options.name or exported.name, args, kwargs, options.cell)
-        task = tasks.Task(work.task_id, exported.function_id, options.asked(), options.max_retries, work)
+        task = tasks.Task(work.task_id, exported.function_id, options.kind(), options.max_retries, work)
         ref = self._own(work.object_id)
         self.inbox.put(self._submit, task)
         return ref
 
     def create_actor(
-        self, actor_id: str, exported: Exported, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
+        self, actor_id: str, exported: Exported, args: tuple[Any, ...], kwargs: dict[str, Any], options: ActorOptions
     ) -> ObjectRef:
         """Start an actor; the ref returned becomes ready when its ``__init__`` has run, and its life is the actor's."""
         name = f"{options.name or exported.name}.__init__"
@@ -521,8 +524,8 @@ class Owner:
             match action:
                 case tasks.Send(lease, batch):
                     self._send(lease, batch)
-                case tasks.SetDemand(resources, wanted):
-                    self._tell_controller(m.Demand(resources, wanted))
+                case tasks.SetDemand(kind, wanted):
+                    self._tell_controller(m.Demand(kind, wanted))
                 case tasks.SendRecall(lease):
                     self._peers.send(lease.address, m.Recall(lease.lease_id))
                 case tasks.SendCancel(lease, task):
@@ -597,7 +600,7 @@ class Owner:
 
     # -- actors --------------------------------------------------------------------------------------------------
 
-    def _create_actor(self, request: tuple[str, Work, Options]) -> None:
+    def _create_actor(self, request: tuple[str, Work, ActorOptions]) -> None:
         actor_id, work, options = request
         self._producers[work.object_id] = work.task_id
         self._actor_lives[work.object_id] = actor_id
@@ -607,7 +610,7 @@ class Owner:
             return
         self._add_call(calls, work)
         class_name = work.exported.name if work.exported else ""
-        self._tell_controller(m.CreateActor(actor_id, options.asked(), class_name, options.name))
+        self._tell_controller(m.CreateActor(actor_id, options.kind(), class_name, options.name))
 
     def _call_actor(self, request: tuple[str, Work]) -> None:
         actor_id, work = request
@@ -700,7 +703,7 @@ class Owner:
                     self._after_stream(calls.address, lambda: self._actor_dead(actor_id, cause, stderr))
 
     async def _lease_granted(self, message: m.LeaseGranted) -> None:
-        lease = tasks.Lease(message.lease_id, from_wire(message.resources), message.address)
+        lease = tasks.Lease(message.lease_id, class_from_wire(message.kind), message.address)
         self._grants[lease.lease_id] = None
         await self._peers.reach(message.address)
         if lease.lease_id not in self._grants:  # lost before we were there
@@ -742,11 +745,11 @@ class Owner:
         self.loop.call_later(LAST_ANSWERS, too_late)
 
     def _infeasible(self, message: m.Infeasible) -> None:
-        asked, largest = from_wire(message.resources), from_wire(message.largest)
+        kind, largest = class_from_wire(message.kind), from_wire(message.largest)
         error = InfeasibleError(
-            f"No node can ever satisfy {describe(asked)}: the most any node has is {describe(largest)}. Ask for less, "
+            f"No node can ever satisfy {kind.describe()}: the most any node has is {describe(largest)}. Ask for less, "
             "or add a node that has it.",
-            asked=dict(asked),
+            asked=dict(kind.resources),
             largest=dict(largest),
         )
         if message.actor_id:
@@ -757,7 +760,7 @@ class Owner:
                     self._actor_tasks.pop(call.task_id, None)
                     self._complete(call.spec, calls.verdict, failed=True)
         else:
-            self._machine.infeasible(asked, error)
+            self._machine.infeasible(kind, error)
             self._schedule_flush()
 
     def _peer_message(self, stream: Stream, message: m.Message) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict
 
+from shoal.model.placement import SchedulingClass
 from shoal.model.resources import Resources, fits, give, make_resources, take
 
 
@@ -38,7 +39,7 @@ class Lease:
     number: int
     owner_id: str
     job_id: str
-    resources: Resources
+    kind: SchedulingClass
     node_id: str
     actor_id: str = ""
     executor_id: str = ""
@@ -59,7 +60,7 @@ class Claim:
 
     owner_id: str
     job_id: str
-    resources: Resources
+    kind: SchedulingClass
     wanted: int
     leases: set[str] = dataclasses.field(default_factory=set)
 
@@ -69,7 +70,7 @@ class ActorRequest:
     actor_id: str
     owner_id: str
     job_id: str
-    resources: Resources
+    kind: SchedulingClass
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class CannotRun:
 
     owner_id: str
     actor_id: str
-    resources: Resources
+    kind: SchedulingClass
     largest: Resources
 
 
@@ -130,7 +131,7 @@ class LeaseMachine:
         self.nodes: dict[str, Node] = {}
         self.leases: dict[str, Lease] = {}
         #: Claims in the order in which they are next served.
-        self._claims: OrderedDict[tuple[str, Resources], Claim] = OrderedDict()
+        self._claims: OrderedDict[tuple[str, SchedulingClass], Claim] = OrderedDict()
         self._actor_requests: OrderedDict[str, ActorRequest] = OrderedDict()
         self._actions: list[Action] = []
         self._count = 0
@@ -145,11 +146,11 @@ class LeaseMachine:
         for lease_id in list(node.leases) if node else ():
             self.executor_died(lease_id, cause, "", "?")
 
-    def demand(self, owner_id: str, job_id: str, resources: Resources, wanted: int) -> None:
+    def demand(self, owner_id: str, job_id: str, kind: SchedulingClass, wanted: int) -> None:
         """An owner wants *wanted* leases of a class in all, those it holds included."""
-        claim = self._claims.get((owner_id, resources))
+        claim = self._claims.get((owner_id, kind))
         if claim is None:
-            claim = self._claims[owner_id, resources] = Claim(owner_id, job_id, resources, 0)
+            claim = self._claims[owner_id, kind] = Claim(owner_id, job_id, kind, 0)
         claim.wanted = wanted
         self._forget_if_empty(claim)
 
@@ -177,7 +178,7 @@ class LeaseMachine:
         """An owner has nothing left on this lease."""
         lease = self.leases.get(lease_id)
         if lease is not None:
-            claim = self._claims.get((lease.owner_id, lease.resources))
+            claim = self._claims.get((lease.owner_id, lease.kind))
             if claim is not None:
                 claim.wanted = max(0, claim.wanted - 1)
             self._release(lease)
@@ -196,7 +197,7 @@ class LeaseMachine:
         if lease is not None and lease.waiting != waiting:
             lease.waiting = waiting
             node = self.nodes[lease.node_id]
-            (give if waiting else take)(lease.resources, node.free)
+            (give if waiting else take)(lease.kind.resources, node.free)
 
     def owner_gone(self, owner_id: str) -> None:
         """An owner has ended: its claims, leases and actors end with it."""
@@ -225,25 +226,25 @@ class LeaseMachine:
                 lease = self.leases[lease_id]
                 assert lease.node_id == node.node_id
                 if not lease.waiting:
-                    give(lease.resources, used)
+                    give(lease.kind.resources, used)
             for name, total in node.total.items():
                 assert abs(total - used.get(name, 0.0) - node.free[name]) < 1e-3, (node, used)
-        for (owner_id, resources), claim in self._claims.items():
+        for (owner_id, kind), claim in self._claims.items():
             assert claim.leases == {
                 lease.lease_id
                 for lease in self.leases.values()
-                if lease.owner_id == owner_id and lease.resources == resources and not lease.actor_id
+                if lease.owner_id == owner_id and lease.kind == kind and not lease.actor_id
             }
 
     def _place_actors(self) -> None:
         for request in list(self._actor_requests.values()):
-            node = self._choose(request.resources)
+            node = self._choose(request.kind.resources)
             if node is not None:
                 del self._actor_requests[request.actor_id]
-                self._lease(node, request.owner_id, request.job_id, request.resources, request.actor_id)
-            elif not self._feasible(request.resources):
+                self._lease(node, request.owner_id, request.job_id, request.kind, request.actor_id)
+            elif not self._feasible(request.kind.resources):
                 del self._actor_requests[request.actor_id]
-                self._cannot_run(request.owner_id, request.actor_id, request.resources)
+                self._cannot_run(request.owner_id, request.actor_id, request.kind)
 
     def _place_claims(self) -> None:
         waiting = [claim for claim in self._claims.values() if claim.wanted > len(claim.leases)]
@@ -251,18 +252,18 @@ class LeaseMachine:
         while waiting:
             still: list[Claim] = []
             for claim in waiting:
-                node = self._choose(claim.resources)
+                node = self._choose(claim.kind.resources)
                 if node is not None:
-                    lease = self._lease(node, claim.owner_id, claim.job_id, claim.resources)
+                    lease = self._lease(node, claim.owner_id, claim.job_id, claim.kind)
                     claim.leases.add(lease.lease_id)
-                    self._claims.move_to_end((claim.owner_id, claim.resources))
+                    self._claims.move_to_end((claim.owner_id, claim.kind))
                     if claim.wanted > len(claim.leases):
                         still.append(claim)
-                elif self._feasible(claim.resources):
+                elif self._feasible(claim.kind.resources):
                     unmet = True
                 else:
                     claim.wanted = len(claim.leases)
-                    self._cannot_run(claim.owner_id, "", claim.resources)
+                    self._cannot_run(claim.owner_id, "", claim.kind)
                     self._forget_if_empty(claim)
             waiting = still
         if unmet or self._actor_requests:
@@ -303,16 +304,15 @@ class LeaseMachine:
     def _feasible(self, resources: Resources) -> bool:
         return any(fits(resources, node.total) for node in self.nodes.values())
 
-    def _cannot_run(self, owner_id: str, actor_id: str, resources: Resources) -> None:
-        largest = {
-            name: max((node.total.get(name, 0.0) for node in self.nodes.values()), default=0.0) for name, _ in resources
-        }
-        self._actions.append(CannotRun(owner_id, actor_id, resources, make_resources(largest)))
+    def _cannot_run(self, owner_id: str, actor_id: str, kind: SchedulingClass) -> None:
+        nodes = self.nodes.values()
+        largest = {name: max((node.total.get(name, 0.0) for node in nodes), default=0.0) for name, _ in kind.resources}
+        self._actions.append(CannotRun(owner_id, actor_id, kind, make_resources(largest)))
 
-    def _lease(self, node: Node, owner_id: str, job_id: str, resources: Resources, actor_id: str = "") -> Lease:
+    def _lease(self, node: Node, owner_id: str, job_id: str, kind: SchedulingClass, actor_id: str = "") -> Lease:
         self._count += 1
-        lease = Lease(f"lease-{self._count}", self._count, owner_id, job_id, resources, node.node_id, actor_id)
-        take(resources, node.free)
+        lease = Lease(f"lease-{self._count}", self._count, owner_id, job_id, kind, node.node_id, actor_id)
+        take(kind.resources, node.free)
         node.leases.add(lease.lease_id)
         self.leases[lease.lease_id] = lease
         self._actions.append(Start(lease))
@@ -324,12 +324,12 @@ class LeaseMachine:
         if node is not None:
             node.leases.discard(lease.lease_id)
             if not lease.waiting:
-                give(lease.resources, node.free)
-        claim = self._claims.get((lease.owner_id, lease.resources))
+                give(lease.kind.resources, node.free)
+        claim = self._claims.get((lease.owner_id, lease.kind))
         if claim is not None:
             claim.leases.discard(lease.lease_id)
             self._forget_if_empty(claim)
 
     def _forget_if_empty(self, claim: Claim) -> None:
         if not claim.wanted and not claim.leases:
-            self._claims.pop((claim.owner_id, claim.resources), None)
+            self._claims.pop((claim.owner_id, claim.kind), None)

@@ -1,6 +1,6 @@
 """The owner's task machine: which task goes to which leased executor, and when.
 
-Every process that submits tasks has one. Tasks wait in one queue per *scheduling class* (their resource vector). The
+Every process that submits tasks has one. Tasks wait in one queue per *scheduling class*. The
 machine asks the controller for leases, spreads tasks over the leases it holds, and gives leases back.
 
 **Depth.** A task's round trip costs a fraction of a millisecond, so short tasks are sent ahead: an executor may
@@ -19,7 +19,7 @@ import dataclasses
 from collections import deque
 from typing import Any
 
-from shoal.model.resources import Resources
+from shoal.model.placement import SchedulingClass
 
 #: Seconds of expected work sent ahead to one executor.
 TARGET_BACKLOG = 0.02
@@ -39,7 +39,7 @@ class Task:
 
     task_id: str
     function_id: str
-    resources: Resources
+    kind: SchedulingClass
     #: How often it may still be lost with its executor.
     retries_left: int
     #: What the I/O shell needs to send it; the machine never looks inside.
@@ -57,7 +57,7 @@ class Lease:
     """An executor that the controller has granted to this owner."""
 
     lease_id: str
-    resources: Resources
+    kind: SchedulingClass
     #: Where the executor is; only the I/O shell uses it.
     address: str
     #: Sent and not answered, in the order sent: the first one is running.
@@ -80,7 +80,7 @@ class Lease:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SetDemand:
-    resources: Resources
+    kind: SchedulingClass
     wanted: int
 
 
@@ -119,10 +119,10 @@ Action = SetDemand | Send | SendRecall | SendCancel | GiveBack | Fail
 
 
 @dataclasses.dataclass(slots=True)
-class _Class:
-    """All tasks and leases of one resource vector."""
+class _Lane:
+    """All tasks and leases of one scheduling class."""
 
-    resources: Resources
+    kind: SchedulingClass
     queue: deque[Task] = dataclasses.field(default_factory=deque)
     leases: dict[str, Lease] = dataclasses.field(default_factory=dict)
     #: The number of leases the controller was last told we want.
@@ -136,33 +136,33 @@ class TaskMachine:
         #: Every task that has not ended: queued, sent, or on its way back.
         self.tasks: dict[str, Task] = {}
         self.leases: dict[str, Lease] = {}
-        self._classes: dict[Resources, _Class] = {}
+        self._lanes: dict[SchedulingClass, _Lane] = {}
         #: Running mean of seconds per function id; missing until the first result.
         self._seconds: dict[str, float] = {}
         self._actions: list[Action] = []
-        self._dirty: set[Resources] = set()
+        self._dirty: set[SchedulingClass] = set()
 
     # -- events --------------------------------------------------------------------------------------------------
 
     def submit(self, task: Task) -> None:
         """A task whose dependencies are ready."""
         self.tasks[task.task_id] = task
-        self._class_of(task.resources).queue.append(task)
-        self._dirty.add(task.resources)
+        self._lane_of(task.kind).queue.append(task)
+        self._dirty.add(task.kind)
 
     def granted(self, lease: Lease, now: float) -> None:
         """The controller has granted a lease."""
         lease.progress = now
         self.leases[lease.lease_id] = lease
-        self._class_of(lease.resources).leases[lease.lease_id] = lease
-        self._dirty.add(lease.resources)
+        self._lane_of(lease.kind).leases[lease.lease_id] = lease
+        self._dirty.add(lease.kind)
 
     def unreachable(self, lease: Lease) -> None:
         """The executor of a lease that the controller believes to be ours does not answer us."""
-        kind = self._class_of(lease.resources)
-        kind.told -= 1
+        lane = self._lane_of(lease.kind)
+        lane.told -= 1
         self._actions.append(GiveBack(lease))
-        self._dirty.add(lease.resources)
+        self._dirty.add(lease.kind)
 
     def finished(self, task_id: str, seconds: float, now: float) -> Task | None:
         """An executor has answered; returns the task, or None for a late answer to a task that has ended."""
@@ -183,7 +183,7 @@ class TaskMachine:
             return
         lease.recalled = False
         lease.waiting = lease.waiting or waiting
-        queue = self._class_of(lease.resources).queue
+        queue = self._lane_of(lease.kind).queue
         for task_id in reversed(task_ids):
             task = self.tasks.get(task_id)
             if task is None or task.lease is not lease:
@@ -197,7 +197,7 @@ class TaskMachine:
             # These crossed its word: they lie behind the waiting task, which may wait for one of them.
             lease.recalled = True
             self._actions.append(SendRecall(lease))
-        self._dirty.add(lease.resources)
+        self._dirty.add(lease.kind)
 
     def resumed(self, lease_id: str, now: float) -> None:
         """The task that waited on this lease goes on."""
@@ -205,7 +205,7 @@ class TaskMachine:
         if lease is not None:
             lease.waiting = False
             lease.progress = now
-            self._dirty.add(lease.resources)
+            self._dirty.add(lease.kind)
 
     def reclaim(self, lease_id: str, idle_only: bool) -> None:
         """The controller wants a lease back."""
@@ -216,7 +216,7 @@ class TaskMachine:
             if lease.draining and len(lease.sent) > 1 and not lease.recalled:
                 lease.recalled = True
                 self._actions.append(SendRecall(lease))
-            self._dirty.add(lease.resources)
+            self._dirty.add(lease.kind)
 
     def lost(self, lease_id: str, begun: str, detail: Any) -> None:
         """The executor behind a lease is gone; *begun* is the task it began last ("" none, "?" unknown).
@@ -227,8 +227,8 @@ class TaskMachine:
         lease = self.leases.pop(lease_id, None)
         if lease is None:
             return
-        kind = self._class_of(lease.resources)
-        kind.leases.pop(lease_id, None)
+        lane = self._lane_of(lease.kind)
+        lane.leases.pop(lease_id, None)
         may_have_begun = begun == "?"
         for task_id, task in reversed(list(lease.sent.items())):
             may_have_begun = may_have_begun or task_id == begun
@@ -236,30 +236,30 @@ class TaskMachine:
             if task.cancelled:
                 self._end(task, "cancelled")
             elif not may_have_begun:
-                kind.queue.appendleft(task)
+                lane.queue.appendleft(task)
             elif task.retries_left > 0:
                 task.retries_left -= 1
                 task.attempt += 1
-                kind.queue.appendleft(task)
+                lane.queue.appendleft(task)
             else:
                 self._end(task, "crashed", detail)
         lease.sent.clear()
-        self._dirty.add(lease.resources)
+        self._dirty.add(lease.kind)
 
     def cut_off(self, lease_id: str, detail: Any) -> None:
         """The connection to an executor is lost and nobody says that it is gone: do without it."""
         lease = self.leases.get(lease_id)
         if lease is not None:
             self.lost(lease_id, "?", detail)
-            self._class_of(lease.resources).told -= 1
+            self._lane_of(lease.kind).told -= 1
             self._actions.append(GiveBack(lease))
 
-    def infeasible(self, resources: Resources, detail: Any) -> None:
+    def infeasible(self, kind: SchedulingClass, detail: Any) -> None:
         """No node could ever run tasks of this class: those that wait fail now."""
-        kind = self._class_of(resources)
-        kind.told = 0
-        while kind.queue:
-            self._end(kind.queue.popleft(), "infeasible", detail)
+        lane = self._lane_of(kind)
+        lane.told = 0
+        while lane.queue:
+            self._end(lane.queue.popleft(), "infeasible", detail)
 
     def cancel(self, task_id: str) -> None:
         """Stop a task wherever it is; a task that has ended is left alone. Repeats are harmless."""
@@ -272,16 +272,16 @@ class TaskMachine:
         # A queued one is dropped when the queue reaches it, but its owner is told at once.
         else:
             self._end(task, "cancelled")
-            self._dirty.add(task.resources)
+            self._dirty.add(task.kind)
 
     def tick(self, now: float) -> None:
         """Time has passed: recall stalled work, give idle leases back."""
-        for kind in self._classes.values():
-            for lease in kind.leases.values():
+        for lane in self._lanes.values():
+            for lease in lane.leases.values():
                 if not lease.sent:
                     if now - lease.progress > IDLE_KEEP:
                         lease.wanted_back = True
-                        self._dirty.add(kind.resources)
+                        self._dirty.add(lane.kind)
                 elif len(lease.sent) > 1 and now - lease.progress > STALL and not lease.recalled:
                     # What was thought to be short is not. The rest goes elsewhere, or waits here for a better place.
                     lease.recalled = lease.stalled = True
@@ -291,11 +291,11 @@ class TaskMachine:
 
     def flush(self, now: float) -> list[Action]:
         """Place what can be placed and return every action gathered since the last call."""
-        for resources in self._dirty:
-            kind = self._classes[resources]
-            self._place(kind, now)
-            self._give_back(kind)
-            self._set_demand(kind)
+        for kind in self._dirty:
+            lane = self._lanes[kind]
+            self._place(lane, now)
+            self._give_back(lane)
+            self._set_demand(lane)
         self._dirty.clear()
         actions, self._actions = self._actions, []
         return actions
@@ -306,23 +306,23 @@ class TaskMachine:
 
     @property
     def num_queued(self) -> int:
-        return sum(len(kind.queue) for kind in self._classes.values())
+        return sum(len(lane.queue) for lane in self._lanes.values())
 
-    def _class_of(self, resources: Resources) -> _Class:
-        kind = self._classes.get(resources)
-        if kind is None:
-            kind = self._classes[resources] = _Class(resources)
-        return kind
+    def _lane_of(self, kind: SchedulingClass) -> _Lane:
+        lane = self._lanes.get(kind)
+        if lane is None:
+            lane = self._lanes[kind] = _Lane(kind)
+        return lane
 
-    def _place(self, kind: _Class, now: float) -> None:
-        queue = kind.queue
+    def _place(self, lane: _Lane, now: float) -> None:
+        queue = lane.queue
         while queue and queue[0].cancelled:
             queue.popleft()
         if not queue:
             return
         open_leases = [
             lease
-            for lease in kind.leases.values()
+            for lease in lane.leases.values()
             if not (lease.waiting or lease.draining or lease.recalled or lease.stalled)
         ]
         open_leases.sort(key=lambda lease: len(lease.sent))
@@ -349,26 +349,26 @@ class TaskMachine:
             if batch:
                 self._actions.append(Send(lease, batch))
 
-    def _give_back(self, kind: _Class) -> None:
-        for lease in [lease for lease in kind.leases.values() if lease.wanted_back and not lease.sent]:
-            if kind.queue and not lease.draining:
+    def _give_back(self, lane: _Lane) -> None:
+        for lease in [lease for lease in lane.leases.values() if lease.wanted_back and not lease.sent]:
+            if lane.queue and not lease.draining:
                 continue
-            del kind.leases[lease.lease_id]
+            del lane.leases[lease.lease_id]
             del self.leases[lease.lease_id]
-            kind.told -= 1
+            lane.told -= 1
             self._actions.append(GiveBack(lease))
 
-    def _set_demand(self, kind: _Class) -> None:
-        queued = len(kind.queue)
-        if not queued and kind.told <= len(kind.leases):
+    def _set_demand(self, lane: _Lane) -> None:
+        queued = len(lane.queue)
+        if not queued and lane.told <= len(lane.leases):
             return
-        wanted = len(kind.leases)
+        wanted = len(lane.leases)
         if queued:
             # In powers of two, so that a growing queue is a handful of messages, not one for each task.
-            wanted = min(len(kind.leases) + (1 << (queued - 1).bit_length()), MAX_WANTED)
-        if wanted > kind.told or wanted < kind.told // 2 or not queued:
-            kind.told = wanted
-            self._actions.append(SetDemand(kind.resources, wanted))
+            wanted = min(len(lane.leases) + (1 << (queued - 1).bit_length()), MAX_WANTED)
+        if wanted > lane.told or wanted < lane.told // 2 or not queued:
+            lane.told = wanted
+            self._actions.append(SetDemand(lane.kind, wanted))
 
     def _unsend(self, task: Task, now: float) -> None:
         lease = task.lease
@@ -382,7 +382,7 @@ class TaskMachine:
             lease.expected = max(0.0, lease.expected - task.expected)
         else:
             lease.expected = 0.0
-        self._dirty.add(lease.resources)
+        self._dirty.add(lease.kind)
 
     def _end(self, task: Task, reason: str, detail: Any = None) -> None:
         if self.tasks.pop(task.task_id, None) is not None:

@@ -20,11 +20,14 @@ from typing import Any
 
 import pytest
 
-from shoal.model.resources import Resources, make_resources
+from shoal.model.placement import SchedulingClass
+from shoal.model.resources import make_resources
 from shoal.state import leases, pool, tasks
 
-CPU = make_resources({"num_cpus": 1})
-TWO_CPUS = make_resources({"num_cpus": 2})
+CPU = SchedulingClass(make_resources({"num_cpus": 1}))
+HALF = SchedulingClass(make_resources({"num_cpus": 0.5}))
+NOTHING = SchedulingClass(())
+TWO_CPUS = SchedulingClass(make_resources({"num_cpus": 2}))
 LOST_GRACE = 3.0
 TICK = 0.05
 MAX_EVENTS = 150_000
@@ -36,7 +39,7 @@ class Spec:
 
     seconds: float = 0.001
     function_id: str = "f"
-    resources: Resources = CPU
+    kind: SchedulingClass = CPU
     retries: int = 3
     children: tuple[Spec, ...] = ()
     #: Names of tasks of the driver, which are waited for.
@@ -125,9 +128,9 @@ class Controller(Process):
         self.agents[agent.name] = agent
         self.event(self.machine.node_joined, agent.name, agent.total)
 
-    def demand(self, owner_id: str, resources: Resources, wanted: int) -> None:
+    def demand(self, owner_id: str, kind: SchedulingClass, wanted: int) -> None:
         if owner_id in self.owners:
-            self.event(self.machine.demand, owner_id, self.owners[owner_id][2], resources, wanted)
+            self.event(self.machine.demand, owner_id, self.owners[owner_id][2], kind, wanted)
 
     def event(self, function: Callable[..., None], *args: Any) -> None:
         function(*args)
@@ -155,15 +158,15 @@ class Controller(Process):
                 case leases.Grant(lease):
                     assert lease.lease_id not in self.granted, "granted twice"
                     self.granted.add(lease.lease_id)
-                    self._tell_owner(lease.owner_id, "granted", lease.lease_id, lease.resources, lease.address)
+                    self._tell_owner(lease.owner_id, "granted", lease.lease_id, lease.kind, lease.address)
                 case leases.End(lease, kill):
                     self._tell_agent(lease, "end_lease", lease.lease_id, kill)
                 case leases.Lost(lease, cause, _, begun):
                     self._tell_owner(lease.owner_id, "lease_lost", lease.lease_id, begun, cause)
                 case leases.AskBack(lease, idle_only):
                     self._tell_owner(lease.owner_id, "reclaim", lease.lease_id, idle_only)
-                case leases.CannotRun(owner_id, _, resources, largest):
-                    self._tell_owner(owner_id, "infeasible", resources, largest)
+                case leases.CannotRun(owner_id, _, kind, largest):
+                    self._tell_owner(owner_id, "infeasible", kind, largest)
 
     def _tell_owner(self, owner_id: str, handler: str, *args: Any) -> None:
         if owner_id in self.owners:
@@ -263,7 +266,7 @@ class Owner:
 
     def submit(self, spec: Spec, task_id: str = "") -> str:
         task_id = task_id or f"{self.process.name}/{next(self._numbers)}"
-        self.machine.submit(tasks.Task(task_id, spec.function_id, spec.resources, spec.retries, spec))
+        self.machine.submit(tasks.Task(task_id, spec.function_id, spec.kind, spec.retries, spec))
         self.flush()
         return task_id
 
@@ -288,8 +291,8 @@ class Owner:
 
     # -- from the controller -------------------------------------------------------------------------------------
 
-    def granted(self, lease_id: str, resources: Resources, address: str) -> None:
-        lease = tasks.Lease(lease_id, resources, address)
+    def granted(self, lease_id: str, kind: SchedulingClass, address: str) -> None:
+        lease = tasks.Lease(lease_id, kind, address)
         self._grants[lease_id] = None
         delay = 0.0 if address in self._streams else self.world.random.choice(self.world.connect_delays)
         self.world.at(delay, self.process.hear, self._connected, lease)
@@ -321,8 +324,8 @@ class Owner:
         self.machine.lost(lease_id, begun, cause)
         self.flush()
 
-    def infeasible(self, resources: Resources, largest: Resources) -> None:
-        self.machine.infeasible(resources, largest)
+    def infeasible(self, kind: SchedulingClass, largest: Any) -> None:
+        self.machine.infeasible(kind, largest)
         self.flush()
 
     # -- from executors ------------------------------------------------------------------------------------------
@@ -360,8 +363,8 @@ class Owner:
             match action:
                 case tasks.Send(lease, batch):
                     self._send(lease, batch)
-                case tasks.SetDemand(resources, wanted):
-                    self._tell("demand", self.process.name, resources, wanted)
+                case tasks.SetDemand(kind, wanted):
+                    self._tell("demand", self.process.name, kind, wanted)
                 case tasks.GiveBack(lease):
                     self._tell("event", self.controller.machine.gave_back, lease.lease_id)
                 case tasks.SendRecall(lease):
@@ -595,7 +598,7 @@ def random_spec(random: Random, depth: int, crashes: bool) -> Spec:
     return Spec(
         seconds=seconds,
         function_id=f"{function}-{depth}",
-        resources=random.choice([CPU, CPU, CPU, (), make_resources({"num_cpus": 0.5})]),
+        kind=random.choice([CPU, CPU, CPU, NOTHING, HALF]),
         retries=random.choice([0, 1, 3]),
         children=tuple(random_spec(random, depth - 1, crashes) for _ in range(num_children)),
         crashes=random.choice([0] * 12 + [1, 5]) if crashes else 0,
@@ -664,7 +667,7 @@ def test_drivers_share(connect_delay: float) -> None:
 
 def test_what_no_node_holds_fails_and_the_rest_goes_on() -> None:
     cluster = Cluster(1, (1,))
-    cluster.submit(Spec(resources=TWO_CPUS))
+    cluster.submit(Spec(kind=TWO_CPUS))
     cluster.submit(Spec())
     assert cluster.run() == {"infeasible": 1, "finished": 1}
 
@@ -672,7 +675,7 @@ def test_what_no_node_holds_fails_and_the_rest_goes_on() -> None:
 def test_a_larger_node_takes_what_a_smaller_one_cannot() -> None:
     cluster = Cluster(1, (1, 2))
     for _ in range(5):
-        cluster.submit(Spec(resources=TWO_CPUS), at=0.5)
+        cluster.submit(Spec(kind=TWO_CPUS), at=0.5)
         cluster.submit(Spec(), at=0.5)
     assert cluster.run() == {"finished": 10}
 

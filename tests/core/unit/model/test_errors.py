@@ -12,19 +12,25 @@ from shoal.errors import ShoalError
 
 STANDARD: dict[str, type[Exception]] = {
     "ActorDiedError": RuntimeError,
+    "ActorUnavailableError": ConnectionError,
     "ClusterLostError": ConnectionError,
     "ConnectError": ConnectionError,
     "ExecutorCrashedError": RuntimeError,
     "GetTimeoutError": TimeoutError,
     "InfeasibleError": ValueError,
+    "NameTakenError": ValueError,
+    "NestingError": RecursionError,
     "NotInitializedError": RuntimeError,
     "ObjectLostError": LookupError,
     "OptionError": ValueError,
     "OwnerDiedError": RuntimeError,
+    "PendingCallsLimitExceeded": BlockingIOError,
+    "PlacementGroupError": RuntimeError,
     "RemoteError": RuntimeError,
     "SerializationError": TypeError,
     "ShoalError": Exception,
     "TaskCancelledError": ShoalError,
+    "TaskTimeoutError": TimeoutError,
     "VersionMismatchError": RuntimeError,
 }
 FACTS = {"task_id": "task-1", "cause": "SIGKILL", "asked": {"num_cpus": 8.0}, "path": "model._lock", "table": "a  b"}

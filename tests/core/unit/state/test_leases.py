@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shoal.model.resources import Resources, make_resources
+from shoal.model.placement import SchedulingClass
+from shoal.model.resources import make_resources
 from shoal.state.leases import (
     Action,
     ActorRequest,
@@ -18,10 +19,10 @@ from shoal.state.leases import (
     Start,
 )
 
-CPU = make_resources({"num_cpus": 1})
-TWO_CPUS = make_resources({"num_cpus": 2})
-HALF = make_resources({"num_cpus": 0.5})
-GPU = make_resources({"num_gpus": 1})
+CPU = SchedulingClass(make_resources({"num_cpus": 1}))
+TWO_CPUS = SchedulingClass(make_resources({"num_cpus": 2}))
+HALF = SchedulingClass(make_resources({"num_cpus": 0.5}))
+GPU = SchedulingClass(make_resources({"num_gpus": 1}))
 
 
 def machine_with(*cpus: float) -> LeaseMachine:
@@ -49,8 +50,8 @@ def free_cpus(machine: LeaseMachine) -> float:
     return sum(node.free["num_cpus"] for node in machine.nodes.values())
 
 
-def actor(number: int, resources: Resources, owner_id: str = "owner-a") -> ActorRequest:
-    return ActorRequest(f"actor-{number}", owner_id, "job-a", resources)
+def actor(number: int, kind: SchedulingClass, owner_id: str = "owner-a") -> ActorRequest:
+    return ActorRequest(f"actor-{number}", owner_id, "job-a", kind)
 
 
 def test_leases_are_granted_while_resources_last() -> None:
@@ -88,18 +89,18 @@ def test_demand_waits_for_the_first_node() -> None:
     machine = LeaseMachine()
     machine.demand("owner-a", "job-a", CPU, 1)
     assert flush(machine) == []
-    machine.node_joined("node-0", CPU)
+    machine.node_joined("node-0", CPU.resources)
     assert len(started(machine)) == 1
 
 
 def test_what_no_node_could_hold_is_told_at_once() -> None:
     machine = machine_with(1, 2)
-    asked = make_resources({"num_cpus": 4, "num_gpus": 1})
+    asked = SchedulingClass(make_resources({"num_cpus": 4, "num_gpus": 1}))
     machine.demand("owner-a", "job-a", asked, 3)
     machine.request_actor(actor(1, asked))
     assert flush(machine) == [
-        CannotRun("owner-a", "actor-1", asked, TWO_CPUS),
-        CannotRun("owner-a", "", asked, TWO_CPUS),
+        CannotRun("owner-a", "actor-1", asked, TWO_CPUS.resources),
+        CannotRun("owner-a", "", asked, TWO_CPUS.resources),
     ]
     assert flush(machine) == []
 
@@ -144,7 +145,7 @@ def test_a_node_takes_its_leases_with_it() -> None:
     lost = [action for action in flush(machine) if isinstance(action, Lost)]
     assert [(action.lease.node_id, action.begun) for action in lost] == [("node-0", "?")]
     assert len(machine.leases) == 1
-    machine.node_joined("node-2", CPU)
+    machine.node_joined("node-2", CPU.resources)
     assert [lease.node_id for lease in started(machine)] == ["node-2"]
     assert len(leases) == 2
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shoal.model.resources import Resources, make_resources
+from shoal.model.placement import SchedulingClass
+from shoal.model.resources import make_resources
 from shoal.state.tasks import (
     IDLE_KEEP,
     MAX_DEPTH,
@@ -23,16 +24,16 @@ from shoal.state.tasks import (
     TaskMachine,
 )
 
-CPU = make_resources({"num_cpus": 1})
-GPU = make_resources({"num_gpus": 1})
+CPU = SchedulingClass(make_resources({"num_cpus": 1}))
+GPU = SchedulingClass(make_resources({"num_gpus": 1}))
 
 
-def make_task(number: int, function_id: str = "f", resources: Resources = CPU, retries: int = 0) -> Task:
-    return Task(f"task-{number}", function_id, resources, retries, spec=None)
+def make_task(number: int, function_id: str = "f", kind: SchedulingClass = CPU, retries: int = 0) -> Task:
+    return Task(f"task-{number}", function_id, kind, retries, spec=None)
 
 
-def make_lease(number: int, resources: Resources = CPU) -> Lease:
-    return Lease(f"lease-{number}", resources, f"address-{number}")
+def make_lease(number: int, kind: SchedulingClass = CPU) -> Lease:
+    return Lease(f"lease-{number}", kind, f"address-{number}")
 
 
 def submit(machine: TaskMachine, count: int, function_id: str = "f", retries: int = 0) -> list[Task]:
@@ -84,7 +85,7 @@ def test_demand_is_bounded() -> None:
 def test_each_class_has_a_demand_of_its_own() -> None:
     machine = TaskMachine()
     machine.submit(make_task(1))
-    machine.submit(make_task(2, resources=GPU))
+    machine.submit(make_task(2, kind=GPU))
     assert set(machine.flush(0.0)) == {SetDemand(CPU, 1), SetDemand(GPU, 1)}
 
 
@@ -155,7 +156,7 @@ def test_few_short_tasks_are_spread_evenly() -> None:
 
 def test_a_task_goes_only_to_a_lease_of_its_class() -> None:
     machine = TaskMachine()
-    machine.submit(make_task(1, resources=GPU))
+    machine.submit(make_task(1, kind=GPU))
     machine.granted(make_lease(1), 0.0)
     assert sent(machine.flush(0.0)) == {}
     machine.granted(make_lease(2, GPU), 0.0)
@@ -433,12 +434,12 @@ def test_infeasible_fails_what_waits_and_leaves_other_classes_alone() -> None:
     machine = TaskMachine()
     kept = make_task(1)
     machine.submit(kept)
-    failed = [make_task(2, resources=GPU), make_task(3, resources=GPU)]
+    failed = [make_task(2, kind=GPU), make_task(3, kind=GPU)]
     for task in failed:
         machine.submit(task)
     machine.flush(0.0)
     machine.infeasible(GPU, "no GPU")
     assert machine.flush(0.0) == [Fail(task, "infeasible", "no GPU") for task in failed]
     assert list(machine.tasks.values()) == [kept]
-    machine.submit(make_task(4, resources=GPU))
+    machine.submit(make_task(4, kind=GPU))
     assert machine.flush(0.0) == [SetDemand(GPU, 1)], "a node that has one may have joined"
