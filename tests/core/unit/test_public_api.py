@@ -38,19 +38,25 @@ def test_public_names() -> None:
     assert sorted(shoal.output.__all__) == ["OutputEvent", "publish_display", "set_cell_source", "set_sink"]
     assert sorted(shoal.errors.__all__) == [
         "ActorDiedError",
+        "ActorUnavailableError",
         "ClusterLostError",
         "ConnectError",
         "ExecutorCrashedError",
         "GetTimeoutError",
         "InfeasibleError",
+        "NameTakenError",
+        "NestingError",
         "NotInitializedError",
         "ObjectLostError",
         "OptionError",
         "OwnerDiedError",
+        "PendingCallsLimitExceeded",
+        "PlacementGroupError",
         "RemoteError",
         "SerializationError",
         "ShoalError",
         "TaskCancelledError",
+        "TaskTimeoutError",
         "VersionMismatchError",
     ]
 

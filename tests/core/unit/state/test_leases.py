@@ -310,7 +310,7 @@ def test_actors_without_cpus_are_never_short_of_room() -> None:
     machine = machine_with(1)
     machine.demand("owner-a", "job-a", CPU, 1)
     for number in range(50):
-        machine.request_actor(actor(number, ()))
+        machine.request_actor(actor(number, SchedulingClass(())))
     assert len(started(machine)) == 51
 
 
@@ -364,7 +364,7 @@ def test_a_large_actor_is_not_overtaken_for_ever_by_small_tasks() -> None:
 
 
 def test_fractions_add_up() -> None:
-    tenth = make_resources({"num_cpus": 0.1})
+    tenth = SchedulingClass(make_resources({"num_cpus": 0.1}))
     machine = machine_with(1)
     machine.demand("owner-a", "job-a", tenth, 20)
     for lease in started(machine):
