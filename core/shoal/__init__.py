@@ -11,31 +11,38 @@
 
 from shoal import errors, output
 from shoal._version import __version__
+from shoal.api.actors import ActorHandle, exit_actor, get_actor, kill, method, stop
 from shoal.api.ipython import load_ipython_extension, unload_ipython_extension
-from shoal.api.remote import ActorClass, ActorHandle, RemoteFunction, kill, remote
+from shoal.api.remote import ActorClass, RemoteFunction, remote
 from shoal.api.session import Cluster, init, is_initialized, shutdown, snapshot
 from shoal.api.values import cancel, get, put, wait
 from shoal.runtime.refs import ObjectRef
+from shoal.runtime.yields import ObjectRefGenerator
 
 __all__ = [
     "ActorClass",
     "ActorHandle",
     "Cluster",
     "ObjectRef",
+    "ObjectRefGenerator",
     "RemoteFunction",
     "__version__",
     "cancel",
     "errors",
+    "exit_actor",
     "get",
+    "get_actor",
     "init",
     "is_initialized",
     "kill",
     "load_ipython_extension",
+    "method",
     "output",
     "put",
     "remote",
     "shutdown",
     "snapshot",
+    "stop",
     "unload_ipython_extension",
     "wait",
 ]

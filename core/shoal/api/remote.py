@@ -6,14 +6,16 @@ import functools
 import hashlib
 import inspect
 from collections.abc import Callable
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
+from shoal.api.actors import ActorHandle, Shape, adopt, claim_name, shape_of
 from shoal.api.session import owner_or_init
 from shoal.model.errors import OptionError
 from shoal.model.ids import new_actor_id
-from shoal.model.options import ActorOptions, TaskOptions, option_names, with_changes
-from shoal.model.suggest import did_you_mean
-from shoal.runtime.refs import ObjectRef
+from shoal.model.options import STREAMING, ActorOptions, TaskOptions, option_names, with_changes
+
+if TYPE_CHECKING:
+    from shoal.runtime.work import Exported, Target
 
 
 class RemoteFunction:
@@ -22,30 +24,59 @@ class RemoteFunction:
     def __init__(self, function: Callable[..., Any], options: TaskOptions) -> None:
         self._function = function
         self._options = options
-        self._exported: Any = None
+        self._exported: Exported | None = None
+        self._target: Target | None = None
         functools.update_wrapper(self, function)
 
-    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef:
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Submit one call and return the ref of its result at once.
 
         Refs among the arguments arrive as their values. The function is pickled at the first call; what it refers to is
         captured then.
 
+        Returns
+        -------
+        ObjectRef, list of ObjectRef, None or ObjectRefGenerator
+            One ref, unless ``num_returns`` says otherwise; a generator of refs for a generator function.
+
         Raises
         ------
         SerializationError
             The function or an argument cannot travel; the message leads to the part at fault.
+        NestingError
+            This is a task that a task waits for that a task waits for …, too deep.
         """
         owner = owner_or_init()
-        if self._exported is None:
-            self._exported = _export(self._function)
-        return owner.submit(self._exported, args, kwargs, self._options)
+        if self._target is None:
+            self._target = self._make_target()
+        return owner.submit(self._target, args, kwargs)
 
     def options(self, **changes: Any) -> RemoteFunction:
         """Return the same function with other options (see :class:`shoal.model.options.TaskOptions`)."""
         other = RemoteFunction(self._function, with_changes(self._options, changes))
         other._exported = self._exported
         return other
+
+    def _make_target(self) -> Target:
+        from shoal.runtime.work import Target
+
+        if self._exported is None:
+            self._exported = _export(self._function)
+        options = self._options
+        num_returns = options.num_returns
+        if num_returns is None:
+            num_returns = STREAMING if is_generator(self._function) else 1
+        return Target(
+            name=options.name or self._exported.name,
+            exported=self._exported,
+            kind=options.kind(),
+            num_returns=num_returns,
+            max_pending=options.max_pending or 0,
+            timeout=options.timeout,
+            retries=options.max_retries,
+            retry_exceptions=options.retry_exceptions,
+            cell=options.cell,
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = self._function.__name__
@@ -64,25 +95,51 @@ class ActorClass:
     def __init__(self, cls: type, options: ActorOptions) -> None:
         self._class = cls
         self._options = options
-        self._exported: Any = None
+        self._exported: Exported | None = None
+        self._shape: Shape | None = None
         functools.update_wrapper(self, cls, updated=())
 
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
         """Start an actor and return its handle at once; the arguments go to ``__init__``, which runs there.
 
-        The actor ends when its last handle goes, when this process does, or by :func:`kill`.
+        The actor ends when its last handle goes, when this process does, or by :func:`kill` or :func:`stop`; one with
+        ``lifetime="detached"`` only by the latter.
+
+        Raises
+        ------
+        NameTakenError
+            Another actor has the name that the options ask for.
+        SerializationError
+            The class or an argument cannot travel.
         """
+        from shoal.runtime.work import CREATE, Target
+
         owner = owner_or_init()
-        if self._exported is None:
-            self._exported = _export(self._class)
+        if self._exported is None or self._shape is None:
+            self._exported, self._shape = _export(self._class), shape_of(self._class, self._options)
+        options = self._options
+        target = Target(
+            name=f"{options.name or self._exported.name}.__init__",
+            exported=self._exported,
+            method=CREATE,
+            kind=options.kind(),
+            cell=options.cell,
+        )
         actor_id = new_actor_id()
-        life = owner.create_actor(actor_id, self._exported, args, kwargs, self._options)
-        name = self._options.name or self._class.__name__
-        return ActorHandle(actor_id, name, _methods_of(self._class), life)
+        if not options.name:
+            life = owner.create_actor(actor_id, target, args, kwargs, options)
+            return ActorHandle(actor_id, self._class.__name__, self._shape, _unless_detached(life, options))
+        # Its arguments are known to travel before anybody loses the name.
+        work, life = owner.prepare_actor(target, args, kwargs, options)
+        holder = claim_name(owner, actor_id, self._shape, life, options)
+        if holder.holder != actor_id:
+            return adopt(owner, holder)
+        owner.create_prepared_actor(actor_id, work, options)
+        return ActorHandle(actor_id, options.name, self._shape, _unless_detached(life, options))
 
     def options(self, **changes: Any) -> ActorClass:
         """Return the same class with other options (see :class:`shoal.model.options.ActorOptions`)."""
-        other = ActorClass(self._class, with_changes(self._options, changes))
+        other = ActorClass(self._class, _checked(self._class, with_changes(self._options, changes)))
         other._exported = self._exported
         return other
 
@@ -95,56 +152,6 @@ class ActorClass:
 
     def __repr__(self) -> str:
         return f"<actor class {self._class.__qualname__}>"
-
-
-class ActorHandle:
-    """Reaches one actor: ``handle.method.remote(…)`` returns a ref at once.
-
-    Calls that one process makes run in the order made, one at a time. A handle can be passed to tasks and to other
-    actors.
-    """
-
-    def __init__(self, actor_id: str, name: str, methods: frozenset[str], life: ObjectRef) -> None:
-        self._actor_id = actor_id
-        self._name = name
-        self._methods = methods
-        self._life = life
-
-    def __getattr__(self, name: str) -> ActorMethod:
-        if name.startswith("__") and name.endswith("__"):
-            raise AttributeError(name)
-        if name not in self._methods:
-            raise AttributeError(f"Actor `{self._name}` has no method `{name}`.{did_you_mean(name, self._methods)}")
-        return ActorMethod(self, name)
-
-    def __dir__(self) -> list[str]:
-        return sorted(self._methods)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return ActorHandle, (self._actor_id, self._name, self._methods, self._life)
-
-    def __repr__(self) -> str:
-        return f"<actor {self._name} {self._actor_id}>"
-
-
-class ActorMethod:
-    """A method of an actor; call it with ``.remote(…)``."""
-
-    __slots__ = ("_handle", "_method")
-
-    def __init__(self, handle: ActorHandle, method: str) -> None:
-        self._handle = handle
-        self._method = method
-
-    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef:
-        """Call the method and return the ref of its result at once."""
-        handle = self._handle
-        name = f"{handle._name}.{self._method}"
-        owner = owner_or_init()
-        return owner.call_actor(handle._actor_id, self._method, name, args, kwargs, handle._life)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        raise TypeError(f"Call `{self._handle._name}.{self._method}.remote(…)` and `shoal.get` the result.")
 
 
 @overload
@@ -165,7 +172,7 @@ def remote(target: Any = None, /, **options: Any) -> Any:
     Parameters
     ----------
     target
-        A function (plain or ``async def``) or a class.
+        A function (plain, ``async def``, or a generator) or a class.
     **options
         See :class:`~shoal.model.options.TaskOptions` and :class:`~shoal.model.options.ActorOptions`.
 
@@ -190,31 +197,29 @@ def remote(target: Any = None, /, **options: Any) -> Any:
     [0, 1, 4, 9]
     """
     if target is None:
-        check_names(options)
+        _check_names(options)
         return functools.partial(_make, options=options)
     if options:
         raise OptionError("Use `@shoal.remote(option=…)` above the definition, or `.options(…)`.", option="")
     return _make(target, {})
 
 
-def kill(actor: ActorHandle) -> None:
-    """End an actor's process now; calls not answered yet, and later ones, raise ``ActorDiedError``."""
-    if not isinstance(actor, ActorHandle):
-        raise TypeError(f"`kill` takes an actor's handle, not {type(actor).__name__}.")
-    owner_or_init().kill_actor(actor._actor_id)
+def is_generator(function: Callable[..., Any]) -> bool:
+    """Whether calls of *function* give values one by one."""
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _make(target: Any, options: dict[str, Any]) -> RemoteFunction | ActorClass:
     if isinstance(target, RemoteFunction | ActorClass):
         raise TypeError(f"`{target!r}` is remote already.")
     if inspect.isclass(target):
-        return ActorClass(target, with_changes(ActorOptions(), options))
+        return ActorClass(target, _checked(target, with_changes(ActorOptions(), options)))
     if callable(target):
         return RemoteFunction(target, with_changes(TaskOptions(), options))
     raise TypeError(f"`remote` takes a function or a class, not {type(target).__name__}.")
 
 
-def check_names(options: dict[str, Any]) -> None:
+def _check_names(options: dict[str, Any]) -> None:
     """Refuse options that neither tasks nor actors have, before it is known which is meant."""
     known = option_names(TaskOptions) | option_names(ActorOptions)
     for name in options:
@@ -222,11 +227,23 @@ def check_names(options: dict[str, Any]) -> None:
             with_changes(TaskOptions(), {name: options[name]})
 
 
-def _methods_of(cls: type) -> frozenset[str]:
-    return frozenset(name for name in dir(cls) if not name.startswith("__") and callable(getattr(cls, name)))
+def _checked(cls: type, options: ActorOptions) -> ActorOptions:
+    """Refuse combinations that mean nothing."""
+    if options.lifetime == "detached" and not options.name:
+        raise OptionError("A detached actor needs a `name`: nobody could find it again.", option="lifetime")
+    if options.get_if_exists and options.on_redefine == "replace":
+        raise OptionError(
+            'Choose one: `get_if_exists=True` keeps, `on_redefine="replace"` does not.', option="on_redefine"
+        )
+    shape_of(cls, options)  # its methods' groups exist
+    return options
 
 
-def _export(target: Any) -> Any:
+def _unless_detached(life: Any, options: ActorOptions) -> Any:
+    return None if options.lifetime == "detached" else life
+
+
+def _export(target: Any) -> Exported:
     from shoal.runtime.serialization import dumps_code
     from shoal.runtime.work import Exported
 
@@ -235,4 +252,4 @@ def _export(target: Any) -> Any:
     return Exported(hashlib.blake2b(pickled, digest_size=12).hexdigest(), pickled, name)
 
 
-__all__ = ["ActorClass", "ActorHandle", "ActorMethod", "RemoteFunction", "kill", "remote"]
+__all__ = ["ActorClass", "RemoteFunction", "remote"]

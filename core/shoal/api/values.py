@@ -10,6 +10,7 @@ from shoal.api.session import owner_or_init
 from shoal.model.errors import GetTimeoutError, OptionError
 from shoal.model.options import is_number
 from shoal.runtime.refs import ObjectRef
+from shoal.runtime.yields import ObjectRefGenerator
 
 
 def put(value: Any) -> ObjectRef:
@@ -68,15 +69,13 @@ def get(refs: ObjectRef | Sequence[ObjectRef], timeout: float | None = None) -> 
     return values[0] if single else values
 
 
-def wait(
-    refs: Sequence[ObjectRef], *, num_returns: int = 1, timeout: float | None = None
-) -> tuple[list[ObjectRef], list[ObjectRef]]:
+def wait(refs: Sequence[Any], *, num_returns: int = 1, timeout: float | None = None) -> tuple[list[Any], list[Any]]:
     """Wait until some of *refs* are ready.
 
     Parameters
     ----------
     refs
-        Distinct refs.
+        Distinct refs; a generator of refs among them is ready when its next value is, or its end.
     num_returns
         How many to wait for, 1 to ``len(refs)``.
     timeout
@@ -89,7 +88,9 @@ def wait(
         given.
     """
     _check_timeout(timeout)
-    wanted = _as_refs(refs)
+    given = list(refs) if isinstance(refs, Iterable) and not isinstance(refs, ObjectRefGenerator) else [refs]
+    # A generator is as ready as its next value.
+    wanted = _as_refs([item._yields.next_ref if isinstance(item, ObjectRefGenerator) else item for item in given])
     if len(set(wanted)) != len(wanted):
         raise OptionError("`wait` takes each ref once.", option="refs")
     if not (is_number(num_returns, numbers.Integral) and 1 <= num_returns <= max(1, len(wanted))):
@@ -99,27 +100,49 @@ def wait(
     if not wanted:
         return [], []
     done = wanted[0]._owner.wait(wanted, num_returns, timeout)
-    ready: list[ObjectRef] = []
-    rest: list[ObjectRef] = []
-    for ref, is_ready in zip(wanted, done, strict=True):
+    ready: list[Any] = []
+    rest: list[Any] = []
+    for ref, is_ready in zip(given, done, strict=True):
         (ready if is_ready and len(ready) < num_returns else rest).append(ref)
     return ready, rest
 
 
-def cancel(ref: ObjectRef) -> None:
+def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
     """Stop the task or actor call that makes *ref*.
 
-    One that has not begun never will. One that runs is interrupted by ``KeyboardInterrupt`` in its main thread,
-    which code that never returns to Python sees late. ``get`` then raises ``TaskCancelledError``. Harmless if it
-    has ended.
+    One that has not begun never will. One that runs is interrupted: by ``KeyboardInterrupt`` in its thread, which code
+    that never returns to Python sees late; by ``CancelledError`` in an ``async def`` method. An actor keeps its state.
+    ``get`` then raises ``TaskCancelledError``. Harmless if it has ended, and if repeated.
+
+    Parameters
+    ----------
+    force
+        End the executor that runs the task, for code that does not heed the interrupt. Not for actor calls: use
+        :func:`kill`.
+    recursive
+        Stop what the task has submitted as well.
+
+    Raises
+    ------
+    OptionError
+        *force* for a call of an actor.
     """
+    for name, value in (("force", force), ("recursive", recursive)):
+        if not isinstance(value, bool):
+            raise OptionError(f"`{name}` must be True or False, not {value!r}.", option=name)
+    if isinstance(ref, ObjectRefGenerator):
+        ref = ref._yields.next_ref
     if not isinstance(ref, ObjectRef):
         raise TypeError(f"`cancel` takes an ObjectRef, not {type(ref).__name__}.")
-    ref._owner.cancel(ref)
+    if force and ref._owner.is_actor_call(ref.id):
+        raise OptionError("An actor's call cannot be cancelled by force: `shoal.kill` ends the actor.", option="force")
+    ref._owner.cancel(ref.id, force=force, recursive=recursive)
 
 
 def _as_refs(refs: Any) -> list[ObjectRef]:
-    wanted = list(refs) if isinstance(refs, Iterable) else [refs]
+    if isinstance(refs, ObjectRefGenerator):
+        raise TypeError("Iterate over a generator of refs and get each ref that it gives.")
+    wanted: list[Any] = list(refs) if isinstance(refs, Iterable) else [refs]
     for ref in wanted:
         if not isinstance(ref, ObjectRef):
             raise TypeError(f"Expected ObjectRefs, got {type(ref).__name__}. Is a `.remote(…)` missing?")

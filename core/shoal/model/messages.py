@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 #: Peers with another number refuse each other at the greeting.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 #: Where a value is: see :mod:`shoal.runtime.payload`.
 Payload = tuple[Any, ...]
@@ -34,6 +34,8 @@ class OwnerHello(NamedTuple):
     owner_id: str
     job_id: str
     address: str
+    #: Where a driver's names are; executors use their job's.
+    namespace: str
     is_driver: bool
     versions: dict[str, str]
 
@@ -47,6 +49,7 @@ class AgentHello(NamedTuple):
     host: str
     store: str
     total: WireResources
+    labels: tuple[tuple[str, str], ...]
     versions: dict[str, str]
 
 
@@ -88,6 +91,12 @@ class Preload(NamedTuple):
     module: str
 
 
+class ClusterSize(NamedTuple):
+    """Controller -> owners: how many nodes there are now."""
+
+    num_nodes: int
+
+
 # -- leases and actors ---------------------------------------------------------------------------------------------
 
 
@@ -114,6 +123,7 @@ class Infeasible(NamedTuple):
     kind: WireClass
     largest: WireResources
     actor_id: str
+    reason: str
 
 
 class Reclaim(NamedTuple):
@@ -139,19 +149,104 @@ class LeaseLost(NamedTuple):
 
 
 class CreateActor(NamedTuple):
-    """Owner -> controller."""
+    """Owner -> controller. Whoever is to run ``__init__``, now or after a restart, gets ``creation``.
+
+    ``creation`` is a packed batch of messages that ends with the :class:`Run`; ``detached`` actors outlive their owner.
+    """
 
     actor_id: str
     kind: WireClass
     class_name: str
     name: str
+    detached: bool
+    max_restarts: int
+    creation: bytes
+
+
+class ClaimName(NamedTuple):
+    """Owner -> controller: the actor about to be created shall have this name; answered with a :class:`NameClaimed`.
+
+    ``policy`` says what happens if another has it (``error``, ``keep``, ``replace``); ``handle`` is what
+    :class:`FindActor` returns: its value is pickled and none of the controller's business.
+    """
+
+    request: int
+    namespace: str
+    name: str
+    actor_id: str
+    policy: str
+    handle: bytes
+    life: tuple[str, str]
+
+
+class NameClaimed(NamedTuple):
+    """Controller -> owner. ``holder`` is the id of the actor that has the name now; the rest describes it."""
+
+    request: int
+    holder: str
+    handle: bytes
+    life: tuple[str, str]
+
+
+class FindActor(NamedTuple):
+    """Anybody -> controller: which actor has this name? Answered with a :class:`NameClaimed`, maybe an empty one."""
+
+    request: int
+    namespace: str
+    name: str
+
+
+class Ask(NamedTuple):
+    """Anybody -> controller: a question about the cluster by ``topic``; answered with an :class:`Answer`."""
+
+    request: int
+    topic: str
+    details: tuple[Any, ...]
+
+
+class Answer(NamedTuple):
+    """Controller -> who asked."""
+
+    request: int
+    value: Any
+
+
+class CreateGroup(NamedTuple):
+    """Owner -> controller: reserve these bundles, all or none. Detached groups outlive their owner."""
+
+    group_id: str
+    bundles: tuple[WireResources, ...]
+    strategy: str
+    name: str
+    detached: bool
+
+
+class GroupReady(NamedTuple):
+    """Controller -> owner: the bundles are reserved, each on the node in its place."""
+
+    group_id: str
+    nodes: tuple[str, ...]
+
+
+class GroupFailed(NamedTuple):
+    """Controller -> owner: the group can never be reserved."""
+
+    group_id: str
+    reason: str
+
+
+class RemoveGroup(NamedTuple):
+    """Anybody -> controller: end what runs in the group and free its bundles."""
+
+    group_id: str
 
 
 class KillActor(NamedTuple):
-    """Anybody -> controller: end the process of this actor now."""
+    """Anybody -> controller: end the process of this actor now; with ``restart`` it counts as a crash."""
 
     actor_id: str
     cause: str
+    restart: bool
 
 
 class WatchActor(NamedTuple):
@@ -161,7 +256,7 @@ class WatchActor(NamedTuple):
 
 
 class ActorAlive(NamedTuple):
-    """Controller -> watchers."""
+    """Controller -> watchers: its ``__init__`` has run there."""
 
     actor_id: str
     node_id: str
@@ -169,21 +264,30 @@ class ActorAlive(NamedTuple):
     address: str
 
 
+class ActorRestarting(NamedTuple):
+    """Controller -> watchers: its process is gone and another will take its place."""
+
+    actor_id: str
+    cause: str
+
+
 class ActorDead(NamedTuple):
-    """Controller -> watchers. The last word about this actor."""
+    """Controller -> watchers. The last word about this actor; ``error`` is the payload of what ``__init__`` raised."""
 
     actor_id: str
     cause: str
     stderr: str
+    error: Payload
 
 
 class StartLease(NamedTuple):
-    """Controller -> agent: bind an executor to this lease; an actor gets a fresh one of its own."""
+    """Controller -> agent: bind an executor to this lease; an actor gets a fresh one of its own, and ``creation``."""
 
     lease_id: str
     job_id: str
     resources: WireResources
     actor_id: str
+    creation: bytes
 
 
 class LeaseStarted(NamedTuple):
@@ -192,6 +296,40 @@ class LeaseStarted(NamedTuple):
     lease_id: str
     executor_id: str
     address: str
+
+
+class Bind(NamedTuple):
+    """Agent -> executor: work of this lease comes next. ``gpus`` are the devices it may use, None on nodes without.
+
+    ``creation`` is that of the actor to host; empty for tasks.
+    """
+
+    lease_id: str
+    resources: WireResources
+    gpus: tuple[str, ...] | None
+    actor_id: str
+    creation: bytes
+
+
+class ActorShape(NamedTuple):
+    """Part of an actor's creation: how many calls run at once (0: as usual for its kind), and in which groups."""
+
+    max_concurrency: int
+    groups: tuple[tuple[str, int], ...]
+
+
+class ActorCreated(NamedTuple):
+    """Executor -> agent -> controller: ``__init__`` has run; ``error`` is the payload of what it raised, or empty."""
+
+    lease_id: str
+    error: Payload
+
+
+class ActorExited(NamedTuple):
+    """Executor -> agent -> controller: the actor has stopped by itself and is not to be restarted."""
+
+    lease_id: str
+    cause: str
 
 
 class EndLease(NamedTuple):
@@ -237,6 +375,12 @@ class NodeUsage(NamedTuple):
     executors: int
 
 
+class NodeBusy(NamedTuple):
+    """Agent -> controller: what Dask's own running tasks use of this node now."""
+
+    amounts: WireResources
+
+
 class OwnerStats(NamedTuple):
     """Owner -> controller, a few times a second while something happens.
 
@@ -257,22 +401,38 @@ class Define(NamedTuple):
     pickled: bytes
 
 
+class Recipe(NamedTuple):
+    """Owner -> executor, once per stream: what many runs have in common.
+
+    ``method`` is empty for a task, ``__init__`` to create the actor, ``__stop__`` to end it, else the method's name.
+    ``num_returns`` is -1 for a stream of values, of which ``max_pending`` (0: any number) may be ahead of the consumer.
+    ``depth`` counts the tasks around it.
+    """
+
+    recipe_id: int
+    function_id: str
+    method: str
+    name: str
+    cell: str | None
+    driver: str
+    depth: int
+    num_returns: int
+    max_pending: int
+    group: str
+
+
 class Run(NamedTuple):
     """Owner -> executor: run one task, or one call of the actor that lives there.
 
-    ``method`` is empty for a task, ``__init__`` to create the actor, else the method's name. ``args`` is the payload
-    of ``(positional, keyword)`` in which each awaited ref is a placeholder; ``dependencies`` holds their payloads.
+    ``args`` is the payload of ``(positional, keyword)`` in which each awaited ref is a placeholder; ``dependencies``
+    holds their payloads.
     """
 
     task_id: str
     lease_id: str
-    function_id: str
-    method: str
-    name: str
+    recipe_id: int
     args: Payload
     dependencies: tuple[Payload, ...]
-    cell: str | None
-    driver: str
     attempt: int
 
 
@@ -280,15 +440,31 @@ class Done(NamedTuple):
     """Executor -> owner: the result's payload and the seconds it took.
 
     ``contained`` lists the refs inside the result, each as ``(object_id, owner's address)``, for which the receiver
-    already counts as a borrower; ``retained`` lists borrowed refs that the executor goes on holding, for which the
-    receiver has it counted.
+    already counts as a borrower (of several results, one list for each); ``retained`` lists borrowed refs that the
+    executor goes on holding, for which the receiver has it counted.
     """
 
     task_id: str
     payload: Payload
     seconds: float
-    contained: tuple[tuple[str, str], ...]
+    contained: tuple[Any, ...]
     retained: tuple[tuple[str, str], ...]
+
+
+class Yielded(NamedTuple):
+    """Executor -> owner: the generator's value of this ``number``; ``contained`` as in :class:`Done`."""
+
+    task_id: str
+    number: int
+    payload: Payload
+    contained: tuple[tuple[str, str], ...]
+
+
+class Consumed(NamedTuple):
+    """Owner -> executor: this many of the generator's values have been taken (an absolute number)."""
+
+    task_id: str
+    taken: int
 
 
 class Recall(NamedTuple):
@@ -312,9 +488,14 @@ class Resumed(NamedTuple):
 
 
 class CancelTask(NamedTuple):
-    """Owner -> executor: interrupt it, or drop it if it has not begun."""
+    """Owner -> executor: interrupt it, or drop it if it has not begun.
+
+    ``force`` ends the executor if the task runs; ``recursive`` includes the work that it has submitted.
+    """
 
     task_id: str
+    force: bool
+    recursive: bool
 
 
 class Output(NamedTuple):
@@ -379,7 +560,7 @@ class FreeSegment(NamedTuple):
     path: str
 
 
-#: Position is the number on the wire: append only, and raise PROTOCOL_VERSION when one changes its fields.
+#: Position is the number on the wire: raise PROTOCOL_VERSION when it or a kind's fields change.
 KINDS: tuple[type[Any], ...] = (
     OwnerHello,
     AgentHello,
@@ -387,6 +568,8 @@ KINDS: tuple[type[Any], ...] = (
     Refused,
     PeerHello,
     ExecutorHello,
+    Preload,
+    ClusterSize,
     Demand,
     LeaseGranted,
     Infeasible,
@@ -394,21 +577,39 @@ KINDS: tuple[type[Any], ...] = (
     ReturnLease,
     LeaseLost,
     CreateActor,
+    ClaimName,
+    NameClaimed,
+    FindActor,
+    Ask,
+    Answer,
+    CreateGroup,
+    GroupReady,
+    GroupFailed,
+    RemoveGroup,
     KillActor,
     WatchActor,
     ActorAlive,
+    ActorRestarting,
     ActorDead,
     StartLease,
     LeaseStarted,
+    Bind,
+    ActorShape,
+    ActorCreated,
+    ActorExited,
     EndLease,
     ExecutorDied,
     OwnerGone,
     Waiting,
     NodeUsage,
+    NodeBusy,
     OwnerStats,
     Define,
+    Recipe,
     Run,
     Done,
+    Yielded,
+    Consumed,
     Recall,
     Returned,
     Resumed,
@@ -420,7 +621,6 @@ KINDS: tuple[type[Any], ...] = (
     ReadSegment,
     SegmentData,
     FreeSegment,
-    Preload,
 )
 _NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 

@@ -93,14 +93,13 @@ class ClusterView:
             "node": "",
         }
 
-    def actor_alive(self, actor_id: str, node_id: str) -> None:
-        self._actors[actor_id] |= {"state": "alive", "node": node_id}
-
-    def actor_dead(self, actor_id: str) -> None:
-        self._actors[actor_id]["state"] = "dead"
-        self._dead_actors.append(actor_id)
-        while len(self._dead_actors) > MAX_DEAD_ACTORS:
-            del self._actors[self._dead_actors.pop(0)]
+    def actor_changed(self, actor_id: str, state: str, node_id: str) -> None:
+        """An actor is ``alive`` on a node, ``restarting``, or ``dead``."""
+        self._actors[actor_id] |= {"state": state, "node": node_id or self._actors[actor_id]["node"]}
+        if state == "dead":
+            self._dead_actors.append(actor_id)
+            while len(self._dead_actors) > MAX_DEAD_ACTORS:
+                del self._actors[self._dead_actors.pop(0)]
 
     def snapshot(self, now: float, used: Mapping[str, Mapping[str, float]]) -> dict[str, object]:
         """Return the model; *used* is what leases hold, by node and resource."""

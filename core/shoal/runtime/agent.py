@@ -21,14 +21,16 @@ import psutil
 from shoal.model import messages as m
 from shoal.model.errors import ConnectError
 from shoal.model.ids import random_id
-from shoal.model.resources import make_resources
+from shoal.model.resources import from_wire, make_resources
 from shoal.runtime.begun import BegunMark
+from shoal.runtime.gpus import visible_gpus
 from shoal.runtime.scope import Scope
 from shoal.runtime.store import Store, read_range, unlink_quietly
 from shoal.runtime.template_config import TemplateConfig
 from shoal.runtime.template_process import Process, TemplateProcess, spawn_template
 from shoal.runtime.versions import versions_here
 from shoal.state import pool
+from shoal.state.devices import DeviceShares
 from shoal.transport.comms import Security, address_host, connect
 from shoal.transport.stream import Comm, Stream
 
@@ -37,6 +39,8 @@ logger = logging.getLogger("shoal")
 CONNECT_TIMEOUT = 10.0
 #: Seconds between two reports of the node's load.
 USAGE_INTERVAL = 1.0
+#: Seconds for which changes in Dask's own load gather before they are reported.
+BUSY_INTERVAL = 0.05
 #: Lines and bytes kept of what an executor last wrote to stderr.
 LAST_LINES = 40
 LAST_BYTES = 8_000
@@ -53,6 +57,7 @@ class Agent:
         controller: str,
         security: Security,
         resources: dict[str, float],
+        labels: dict[str, str],
         cleanup: tuple[str, ...] = (),
         on_broken: Callable[[], None] = lambda: None,
     ) -> None:
@@ -62,10 +67,14 @@ class Agent:
         self._controller_address = controller
         self._security = security
         self._resources = resources
+        self._labels = labels
         self._cleanup = cleanup
         self._on_broken = on_broken
         self._scope = Scope(f"agent {self.node_id}")
         self._pool = pool.ExecutorPool(lambda: random_id("exec"), int(resources.get("num_cpus", 1)))
+        self._devices = DeviceShares(visible_gpus(int(resources.get("num_gpus", 0))))
+        #: Leases that wait for an executor.
+        self._starting: dict[str, m.StartLease] = {}
         self._store = Store.create(self.node_id, worker_address)
         self._logs = Path(tempfile.mkdtemp(prefix=f"shoal-{os.getuid()}-logs-"))
         self._controller: Stream | None = None
@@ -73,6 +82,9 @@ class Agent:
         self._template: Process | None = None
         self._control: asyncio.StreamWriter | None = None
         self._template_ends = 0
+        #: Tasks that Dask runs here, what the controller was last told, and whether it will be told soon.
+        self._dask_tasks = self._dask_tasks_told = 0
+        self._busy_due = False
         self._preloaded: set[str] = set()
         self._closing = False
 
@@ -120,7 +132,7 @@ class Agent:
                 self._streams[executor_id] = stream
                 self._pool.ready(executor_id, address, pid)
                 self._carry_out()
-            case m.Waiting():
+            case m.Waiting() | m.ActorCreated() | m.ActorExited():
                 self._tell_controller(message)
             case m.Preload(module):
                 if module not in self._preloaded:
@@ -164,6 +176,7 @@ class Agent:
                 address_host(self._address),
                 self._store.directory,
                 make_resources(self._resources),
+                tuple(sorted(self._labels.items())),
                 versions_here(),
             )
         )
@@ -179,15 +192,32 @@ class Agent:
 
     def _obey(self, message: m.Message) -> None:
         match message:
-            case m.StartLease(lease_id, job_id, _, actor_id):
-                self._pool.start_lease(lease_id, job_id, fresh=bool(actor_id))
+            case m.StartLease(lease_id, job_id, resources, actor_id):
+                # A process keeps the devices that it has once used.
+                fresh = bool(actor_id) or bool(dict(resources).get("num_gpus"))
+                self._starting[lease_id] = message
+                self._pool.start_lease(lease_id, job_id, fresh)
             case m.EndLease(lease_id, kill):
-                self._pool.end_lease(lease_id, kill)
+                self._pool.end_lease(lease_id, kill or self._devices.give_back(lease_id))
+                self._starting.pop(lease_id, None)
             case m.OwnerGone(owner_id, job_id, job_ended):
                 self._store.remove_of(owner_id)
                 if job_ended:
                     self._pool.job_ended(job_id)
         self._carry_out()
+
+    def dask_runs(self, num_tasks: int) -> None:
+        """Dask itself runs this many tasks on this worker now: ours make room for them."""
+        self._dask_tasks = num_tasks
+        if not self._busy_due:
+            self._busy_due = True
+            asyncio.get_running_loop().call_later(BUSY_INTERVAL, self._report_busy)
+
+    def _report_busy(self) -> None:
+        self._busy_due = False
+        if self._dask_tasks != self._dask_tasks_told:
+            self._dask_tasks_told = self._dask_tasks
+            self._tell_controller(m.NodeBusy(make_resources({"num_cpus": self._dask_tasks})))
 
     def _tell_controller(self, message: m.Message) -> None:
         if self._controller is not None:
@@ -207,11 +237,21 @@ class Agent:
                 case pool.Kill(executor_id):
                     self._command(op="kill", executor_id=executor_id)
                 case pool.Bound(lease_id, executor):
-                    self._tell_controller(m.LeaseStarted(lease_id, executor.executor_id, executor.address))
+                    self._bind(self._starting.pop(lease_id), executor)
                 case pool.Died(lease_id, executor_id, cause):
+                    self._devices.give_back(lease_id)
                     self._tell_controller(
                         m.ExecutorDied(lease_id, cause, self._last_words(executor_id), self._last_begun(executor_id))
                     )
+
+    def _bind(self, start: m.StartLease, executor: pool.Executor) -> None:
+        """Tell an executor what it serves from now on, and the controller where it is."""
+        gpus: tuple[str, ...] | None = None
+        if len(self._devices):
+            gpus = self._devices.take(start.lease_id, dict(from_wire(start.resources)).get("num_gpus", 0.0))
+        stream = self._streams[executor.executor_id]
+        stream.send_nowait(m.Bind(start.lease_id, start.resources, gpus, start.actor_id, start.creation))
+        self._tell_controller(m.LeaseStarted(start.lease_id, executor.executor_id, executor.address))
 
     async def _report_usage(self) -> None:
         psutil.cpu_percent()  # the first call only starts the measurement

@@ -9,8 +9,10 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.worker import Worker
 
 from shoal.runtime.agent import Agent
+from shoal.runtime.gpus import count_gpus
+from shoal.runtime.labels import labels_here
 from shoal.runtime.template_process import TemplateProcess
-from shoal.transport.comms import OPERATION
+from shoal.transport.comms import OPERATION, address_host
 
 
 def _do_nothing() -> None:
@@ -45,23 +47,40 @@ class AgentPlugin(WorkerPlugin):
         self._template = template
         self._on_broken = on_broken or _do_nothing
         self._agent: Agent | None = None
+        self._worker: Worker | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_cleanup": self._cleanup, "_template": None, "_on_broken": _do_nothing, "_agent": None}
+        return {"_cleanup": self._cleanup, "_template": None, "_on_broken": _do_nothing} | {
+            "_agent": None,
+            "_worker": None,
+        }
 
     async def setup(self, worker: Worker) -> None:
         """Bring the agent up; returns when the controller knows this node."""
         resources = {**worker.state.total_resources, "num_cpus": float(worker.state.nthreads)}
         resources.setdefault("memory", float(worker.memory_manager.memory_limit or 0))
+        resources.setdefault("num_gpus", resources.pop("GPU", float(count_gpus())))
         agent = self._agent = Agent(
-            worker.address, worker.scheduler.address, worker.security, resources, self._cleanup, self._on_broken
+            worker.address,
+            worker.scheduler.address,
+            worker.security,
+            resources,
+            {"host": address_host(worker.address), **labels_here()},
+            self._cleanup,
+            self._on_broken,
         )
+        self._worker = worker
         worker.handlers[OPERATION] = agent.serve
         try:
             await agent.start(self._template)
         except BaseException:
             await agent.close()
             raise
+
+    def transition(self, key: object, start: str, finish: str, **kwargs: Any) -> None:
+        """Dask calls this for each of its own tasks that begins or ends here."""
+        if self._agent is not None and self._worker is not None and "executing" in (start, finish):
+            self._agent.dask_runs(self._worker.state.executing_count)
 
     async def teardown(self, worker: Worker) -> None:
         """End the agent, its executors and its store."""

@@ -1,31 +1,50 @@
-"""What runs here right now: the task that an executor's main thread is in, if any."""
+"""What runs here right now: the task or actor call that some code belongs to."""
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 
+from shoal.runtime.stdio import OutputBuffer
 
-@dataclasses.dataclass(slots=True)
+
+@dataclasses.dataclass(slots=True, eq=False)
 class TaskContext:
-    """The running task or actor call. Work it submits inherits ``cell`` and ``driver``."""
+    """A running task or actor call. Work it submits inherits ``cell``, ``driver`` and, one deeper, ``depth``."""
 
     task_id: str
     name: str
+    #: "" for an actor's call.
     lease_id: str
     #: Tag of the notebook cell that caused it.
     cell: str | None
     #: Address of the driver that shows its output.
     driver: str
+    depth: int
+    attempt: int
+    #: Somebody wants it to stop.
+    cancelled: bool = False
+    #: What it has printed and not sent; made with the first print.
+    output: OutputBuffer | None = None
 
 
-#: Set by the executor's main thread; None in drivers. User threads inside a task see the task's too.
-current: TaskContext | None = None
+_current: contextvars.ContextVar[TaskContext | None] = contextvars.ContextVar("shoal task", default=None)
+#: What the main thread runs, if it runs one thing at a time: threads that user code starts belong to it as well.
+_main: TaskContext | None = None
+
+
+def set_main(context: TaskContext | None) -> None:
+    """Say what the executor's main thread runs, and every thread that does not know better."""
+    global _main
+    _main = context
 
 
 def set_current(context: TaskContext | None) -> None:
-    global current
-    current = context
+    """Say what this thread, or this asyncio task, runs."""
+    _current.set(context)
 
 
 def get_current() -> TaskContext | None:
-    return current
+    """Return the task or call that the caller belongs to; None in a driver, and between tasks."""
+    context = _current.get()
+    return context if context is not None else _main

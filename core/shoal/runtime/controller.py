@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from shoal.model import messages as m
 from shoal.model.placement import class_from_wire
 from shoal.model.resources import from_wire
 from shoal.observe.cluster_view import ClusterView
 from shoal.runtime.versions import versions_here
-from shoal.state import leases
+from shoal.state import actors, leases
 from shoal.transport.stream import Comm, Stream
-
-#: Dead actors whose cause of death is remembered.
-MAX_DEAD = 1_000
 
 
 class Controller:
@@ -24,15 +22,12 @@ class Controller:
     def __init__(self, cluster_id: str, name: str, address: str) -> None:
         self.cluster_id = cluster_id
         self._machine = leases.LeaseMachine()
+        self._directory = actors.ActorDirectory()
         self.view = ClusterView(self.cluster_id, name, address, time.time())
         self._owners: dict[str, tuple[Stream, m.OwnerHello]] = {}
         self._agents: dict[str, tuple[Stream, m.AgentHello]] = {}
-        #: Who wants to know about an actor: its owner, and every process that holds a handle and has called it.
-        self._watchers: dict[str, set[str]] = {}
-        #: The owner of each actor that is not dead.
-        self._actor_owners: dict[str, str] = {}
-        self._alive: dict[str, m.ActorAlive] = {}
-        self._dead: dict[str, m.ActorDead] = {}
+        #: Where the names of each job's actors are.
+        self._namespaces: dict[str, str] = {}
         self._flush_due = False
 
     async def serve(self, comm: Comm) -> None:
@@ -75,6 +70,8 @@ class Controller:
         elif isinstance(hello, m.OwnerHello):
             stream.peer_id = hello.owner_id
             self._owners[hello.owner_id] = (stream, hello)
+            if hello.is_driver:
+                self._namespaces[hello.job_id] = hello.namespace
             self.view.owner_joined(hello.owner_id, hello.is_driver)
             stream.send_nowait(self._welcome())
         else:
@@ -83,6 +80,7 @@ class Controller:
             self._machine.node_joined(hello.node_id, from_wire(hello.total))
             self.view.node_joined(hello.node_id, hello.host, dict(from_wire(hello.total)))
             stream.send_nowait(self._welcome())
+            self._tell_owners(self._owners, m.ClusterSize(len(self._agents)))
 
     def _welcome(self) -> m.Welcome:
         nodes = tuple((h.node_id, h.worker, h.host, h.store, h.versions) for _, h in self._agents.values())
@@ -95,17 +93,36 @@ class Controller:
                 self._machine.demand(owner_id, job_id, class_from_wire(kind), wanted)
             case m.ReturnLease(lease_id):
                 self._machine.gave_back(lease_id)
-            case m.CreateActor(actor_id, kind, class_name, name):
-                self._watchers[actor_id] = {owner_id}
-                self._actor_owners[actor_id] = owner_id
-                self.view.actor_requested(actor_id, name, class_name)
-                self._machine.request_actor(leases.ActorRequest(actor_id, owner_id, job_id, class_from_wire(kind)))
-            case m.KillActor(actor_id, cause):
-                self._actor_ends(actor_id, cause, "", kill=True)
+            case m.CreateActor():
+                self.view.actor_requested(message.actor_id, message.name, message.class_name)
+                self._directory.create(owner_id, job_id, message)
+            case m.KillActor(actor_id, cause, restart):
+                self._directory.kill(actor_id, cause, restart=restart)
             case m.WatchActor(actor_id):
-                self._watch(owner_id, actor_id)
+                self._directory.watch(owner_id, actor_id)
+            case m.ClaimName():
+                self._claim_name(owner_id, job_id, message)
+            case m.FindActor(request, namespace, name):
+                found = self._directory.find((namespace or self._namespaces.get(job_id, ""), name))
+                self._tell_owners([owner_id], actors.as_claimed(request, found))
+            case m.Ask(request, topic, details):
+                self._tell_owners([owner_id], m.Answer(request, self._answer(topic, details)))
             case m.OwnerStats(queued, functions):
                 self.view.owner_stats(owner_id, queued, functions)
+
+    def _claim_name(self, owner_id: str, job_id: str, claim: m.ClaimName) -> None:
+        key = (claim.namespace or self._namespaces.get(job_id, ""), claim.name)
+        wish = actors.Name(claim.actor_id, owner_id, claim.handle, claim.life)
+        holder = self._directory.claim_name(key, wish, claim.policy)
+        self._tell_owners([owner_id], actors.as_claimed(claim.request, holder))
+
+    def _answer(self, topic: str, details: tuple[Any, ...]) -> Any:
+        match topic:
+            case "names":
+                return tuple(
+                    (namespace, name, holder.actor_id) for (namespace, name), holder in self._directory.names.items()
+                )
+        return None
 
     def _agent_message(self, node_id: str, message: m.Message) -> None:
         match message:
@@ -115,6 +132,14 @@ class Controller:
                 self._machine.executor_died(lease_id, cause, stderr, begun)
             case m.Waiting(lease_id, waiting):
                 self._machine.waits(lease_id, waiting)
+            case m.ActorCreated(lease_id, error):
+                lease = self._machine.leases.get(lease_id)
+                if lease is not None:
+                    self._directory.created(lease.actor_id, lease.node_id, lease.executor_id, lease.address, error)
+            case m.ActorExited(lease_id, cause):
+                lease = self._machine.leases.get(lease_id)
+                if lease is not None:
+                    self._directory.kill(lease.actor_id, cause, restart=False)
             case m.NodeUsage():
                 self.view.node_usage(node_id, message)
 
@@ -124,8 +149,7 @@ class Controller:
         if peer in self._owners:
             _, hello = self._owners.pop(peer)
             self.view.owner_left(peer)
-            for actor_id in [actor_id for actor_id, owner_id in self._actor_owners.items() if owner_id == peer]:
-                self._actor_ends(actor_id, "its owner is gone", "", kill=True)
+            self._directory.owner_gone(peer)
             self._machine.owner_gone(peer)
             self._flush()
             for agent, _ in self._agents.values():
@@ -135,67 +159,66 @@ class Controller:
             self.view.node_left(peer)
             self._machine.node_left(peer, f"its node {agent_hello.host} ({peer}) left the cluster")
             self._flush()
+            self._tell_owners(self._owners, m.ClusterSize(len(self._agents)))
 
     # -- actions -------------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
+        """Carry out what both machines want done, until neither wants more."""
         self._flush_due = False
-        for action in self._machine.flush():
-            match action:
-                case leases.Start(lease):
-                    self._tell_agent(
-                        lease.node_id, m.StartLease(lease.lease_id, lease.job_id, lease.kind.resources, lease.actor_id)
+        while True:
+            wishes, actions = self._directory.flush(), self._machine.flush()
+            if not wishes and not actions:
+                return
+            for wish in wishes:
+                self._carry_out_for_actor(wish)
+            for action in actions:
+                self._carry_out(action)
+
+    def _carry_out_for_actor(self, wish: actors.Action) -> None:
+        match wish:
+            case actors.Place(actor):
+                request = leases.ActorRequest(actor.actor_id, actor.owner_id, actor.job_id, actor.kind)
+                self._machine.request_actor(request)
+            case actors.Unplace(actor_id, lease_id):
+                self._machine.cancel_actor_request(actor_id)
+                self._machine.end_lease(lease_id)
+            case actors.Tell(owner_ids, message):
+                self._tell_owners(owner_ids, message)
+            case actors.Changed(actor_id, state, node_id):
+                self.view.actor_changed(actor_id, state, node_id)
+
+    def _carry_out(self, action: leases.Action) -> None:
+        match action:
+            case leases.Start(lease):
+                actor = self._directory.actors.get(lease.actor_id)
+                if actor is not None:
+                    self._directory.placed(lease.actor_id, lease.lease_id)
+                creation = actor.creation if actor is not None else b""
+                resources = lease.kind.resources
+                start = m.StartLease(lease.lease_id, lease.job_id, resources, lease.actor_id, creation)
+                self._tell_agent(lease.node_id, start)
+            case leases.Grant(lease):
+                if not lease.actor_id:  # an actor's is news when its `__init__` has run
+                    granted = m.LeaseGranted(
+                        lease.lease_id, lease.kind, lease.node_id, lease.executor_id, lease.address
                     )
-                case leases.Grant(lease):
-                    self._granted(lease)
-                case leases.End(lease, kill):
-                    self._tell_agent(lease.node_id, m.EndLease(lease.lease_id, kill))
-                case leases.Lost(lease, cause, stderr, begun):
-                    if lease.actor_id:
-                        self._actor_ends(lease.actor_id, cause, stderr, kill=False)
-                    else:
-                        self._tell_owners([lease.owner_id], m.LeaseLost(lease.lease_id, cause, stderr, begun))
-                case leases.AskBack(lease, idle_only):
-                    self._tell_owners([lease.owner_id], m.Reclaim(lease.lease_id, idle_only))
-                case leases.CannotRun(owner_id, actor_id, kind, largest):
-                    self._tell_owners([owner_id], m.Infeasible(kind, largest, actor_id))
-                    if actor_id:
-                        self._actor_ends(actor_id, "no node could ever hold it", "", kill=False)
-
-    def _granted(self, lease: leases.Lease) -> None:
-        if lease.actor_id:
-            alive = m.ActorAlive(lease.actor_id, lease.node_id, lease.executor_id, lease.address)
-            self._alive[lease.actor_id] = alive
-            self.view.actor_alive(lease.actor_id, lease.node_id)
-            self._tell_owners(self._watchers.get(lease.actor_id, ()), alive)
-        else:
-            message = m.LeaseGranted(lease.lease_id, lease.kind, lease.node_id, lease.executor_id, lease.address)
-            self._tell_owners([lease.owner_id], message)
-
-    def _watch(self, owner_id: str, actor_id: str) -> None:
-        if actor_id in self._dead:
-            self._tell_owners([owner_id], self._dead[actor_id])
-        elif actor_id in self._watchers:
-            self._watchers[actor_id].add(owner_id)
-            if actor_id in self._alive:
-                self._tell_owners([owner_id], self._alive[actor_id])
-        else:
-            self._tell_owners([owner_id], m.ActorDead(actor_id, "this cluster knows no such actor", ""))
-
-    def _actor_ends(self, actor_id: str, cause: str, stderr: str, *, kill: bool) -> None:
-        if actor_id not in self._watchers:
-            return
-        dead = self._dead[actor_id] = m.ActorDead(actor_id, cause, stderr)
-        self._tell_owners(self._watchers.pop(actor_id), dead)
-        self._alive.pop(actor_id, None)
-        self._actor_owners.pop(actor_id, None)
-        self._machine.cancel_actor_request(actor_id)
-        lease_ids = [lease.lease_id for lease in self._machine.leases.values() if lease.actor_id == actor_id]
-        for lease_id in lease_ids if kill else ():
-            self._machine.end_lease(lease_id)
-        self.view.actor_dead(actor_id)
-        while len(self._dead) > MAX_DEAD:
-            del self._dead[next(iter(self._dead))]
+                    self._tell_owners([lease.owner_id], granted)
+            case leases.End(lease, kill):
+                self._tell_agent(lease.node_id, m.EndLease(lease.lease_id, kill))
+            case leases.Lost(lease, cause, stderr, begun):
+                if lease.actor_id:
+                    self._directory.lost(lease.actor_id, lease.lease_id, cause, stderr)
+                else:
+                    self._tell_owners([lease.owner_id], m.LeaseLost(lease.lease_id, cause, stderr, begun))
+            case leases.AskBack(lease, idle_only):
+                self._tell_owners([lease.owner_id], m.Reclaim(lease.lease_id, idle_only))
+            case leases.CannotRun(owner_id, actor_id, kind, largest):
+                actor = self._directory.actors.get(actor_id)
+                listeners = actor.watchers if actor is not None else [owner_id]
+                self._tell_owners(listeners, m.Infeasible(kind, largest, actor_id, ""))
+                if actor_id:
+                    self._directory.kill(actor_id, "no node could ever hold it", restart=False)
 
     def _tell_agent(self, node_id: str, message: m.Message) -> None:
         agent = self._agents.get(node_id)

@@ -1,48 +1,41 @@
 """The executor: a process that runs tasks, or hosts one actor.
 
-Its main thread runs user code, one piece of work at a time; its event loop, on thread ``shoal-io``, talks to owners and
-to the node agent and stays responsive whatever user code does. Work that has not begun can be taken back; work that has
+User code runs in one of the :mod:`~shoal.runtime.lanes`; the event loop, on thread ``shoal-io``, talks to owners and to
+the node agent and stays responsive whatever user code does. Work that has not begun can be taken back; work that has
 can be interrupted.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import inspect
+import atexit
+import contextlib
 import os
 import queue
 import signal
 import sys
 import threading
-import time
-from types import FrameType
-from typing import Any
+from collections.abc import Sequence
 
 from shoal.model import messages as m
-from shoal.model.errors import ActorDiedError, TaskCancelledError
 from shoal.runtime import context as contexts
 from shoal.runtime import payload as payloads
-from shoal.runtime import refs, remote_errors, session
+from shoal.runtime import session
 from shoal.runtime.begun import BegunMark
+from shoal.runtime.calling import Caller, Item, Outcome, cancelled
+from shoal.runtime.lanes import ASYNC_CONCURRENCY, AsyncLane, Lane, MainLane, ThreadLane, limits_of
 from shoal.runtime.owner import Owner, OwnerConfig
-from shoal.runtime.serialization import dumps, loads
+from shoal.runtime.refs import ObjectRef
 from shoal.runtime.stdio import INTERVAL, OutputBuffer, TaskWriter
-from shoal.runtime.work import put_dependencies
+from shoal.runtime.work import CREATE, STOP
 from shoal.transport.comms import connect
 from shoal.transport.stream import Stream
 
 CONNECT_TIMEOUT = 10.0
+#: Seconds that an actor's exit handlers may take when it stops.
+EXIT_TIMEOUT = 5.0
 #: Modules worth having in the template once some task has imported them: slow to import, safe to fork after.
 WORTH_PRELOADING = ("torch", "sklearn", "pandas", "matplotlib")
-
-
-@dataclasses.dataclass(slots=True)
-class Item:
-    """One piece of work that has arrived."""
-
-    run: m.Run
-    stream: Stream
 
 
 class Executor:
@@ -57,23 +50,25 @@ class Executor:
         self._life: asyncio.Task[None] | None = None
         self.owner = Owner(config, on_output=self._relay_output, on_message=self._message, on_peer_lost=self._peer_lost)
         self.owner.waiting_hook = self._waits
-        self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._caller = Caller(self.owner, self._emit_value, self._waits)
+        self._recipes: dict[tuple[str, int], m.Recipe] = {}
+        self._bound = m.Bind("", (), None, "", b"")
+        self._shape = m.ActorShape(0, ())
+        #: Work of a lease that the agent has not told us of yet.
+        self._early: list[Item] = []
         #: Work that has not begun, by task id: whoever removes an entry decides what becomes of it.
         self._pending: dict[str, Item] = {}
-        self._functions: dict[str, bytes] = {}
-        self._loaded: dict[str, Any] = {}
-        self._actor: Any = None
-        self._creating = False
-        #: Why there is no actor, once its creation has failed.
-        self._init_failure = ""
-        #: Calls of other callers that came before the actor's creation did.
-        self._early: list[Item] = []
-        self._running: Item | None = None
-        self._interrupt = ""
+        #: Work that has begun and has not been answered.
+        self._active: dict[str, Item] = {}
+        #: The call that ends the actor when all others have ended.
+        self._stop: Item | None = None
         self._waits_under_way = 0
-        self._output = OutputBuffer()
+        self._output_lock = threading.Lock()
         self._preloaded: set[str] = set()
         self._main_thread = threading.main_thread().ident or 0
+        self._main_lane: MainLane | None = None
+        self._lane: Lane | None = None
+        self._ready = threading.Event()
 
     # -- on the loop ---------------------------------------------------------------------------------------------
 
@@ -82,7 +77,8 @@ class Executor:
         await self.owner.start()
         config = self.owner.config
         comm = await connect(self._agent_address, config.security, CONNECT_TIMEOUT, to_dask_server=True)
-        self._agent = Stream(comm, lambda stream, message: None)
+        self._agent = Stream(comm, self._agent_message)
+        await asyncio.to_thread(self._ready.wait)
         self._agent.send_nowait(m.ExecutorHello(self.executor_id, self.owner.address, os.getpid()))
         self._life = asyncio.create_task(self._live_with_agent(self._agent))
 
@@ -91,39 +87,80 @@ class Executor:
         await agent.run()
         os._exit(0)
 
+    def _agent_message(self, stream: Stream, message: m.Message) -> None:
+        if isinstance(message, m.Bind):
+            self._bind(message)
+
+    def _bind(self, bind: m.Bind) -> None:
+        """The agent says which lease we serve from now on."""
+        self._bound = bind
+        if bind.gpus is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(bind.gpus)
+        early, self._early = self._early, []
+        for item in early:
+            self._arrived(item)
+        if not bind.creation:
+            return
+        for message in m.unpack(bind.creation):
+            match message:
+                case m.Define(function_id, pickled):
+                    self._caller.functions[function_id] = pickled
+                case m.Recipe():
+                    self._recipes["", message.recipe_id] = message
+                case m.ActorShape():
+                    self._shape = message
+                case m.Run():
+                    self._arrived(self._item(message, None))
+
     def _message(self, stream: Stream, message: m.Message) -> None:
         match message:
             case m.Run():
-                self._arrived(Item(message, stream))
+                self._arrived(self._item(message, stream))
+            case m.Recipe():
+                self._recipes[stream.address, message.recipe_id] = message
             case m.Define(function_id, pickled):
-                self._functions[function_id] = pickled
-            case m.CancelTask(task_id):
-                self._cancel(task_id)
+                self._caller.functions[function_id] = pickled
+            case m.CancelTask(task_id, force, recursive):
+                self._cancel(task_id, force, recursive)
             case m.Recall(lease_id):
                 self._return_pending(lease_id, stream, waiting=False)
+            case m.Consumed(task_id, taken):
+                self._consumed(task_id, taken)
+
+    def _item(self, run: m.Run, stream: Stream | None) -> Item:
+        recipe = self._recipes[stream.address if stream is not None else "", run.recipe_id]
+        context = contexts.TaskContext(
+            run.task_id, recipe.name, run.lease_id, recipe.cell, recipe.driver, recipe.depth, run.attempt
+        )
+        return Item(run, recipe, stream, context)
 
     def _arrived(self, item: Item) -> None:
-        self._pending[item.run.task_id] = item
-        if item.run.method == "__init__":
-            self._creating = True
-            self._queue.put(item)
-            for early in self._early:
-                self._queue.put(early)
-            self._early.clear()
-        elif item.run.method and not self._creating:
+        if item.run.lease_id and item.run.lease_id != self._bound.lease_id:
             self._early.append(item)
-        else:
-            self._queue.put(item)
+            return
+        if item.recipe.method == STOP:
+            self._stop = item
+            self._stop_if_done()
+            return
+        assert self._lane is not None
+        self._pending[item.run.task_id] = item
+        self._lane.put(item)
 
-    def _cancel(self, task_id: str) -> None:
+    def _cancel(self, task_id: str, force: bool, recursive: bool) -> None:
         item = self._pending.pop(task_id, None)
         if item is not None:
-            self._reply(item, payloads.from_error(_cancelled(item)), 0.0, [])
+            self._reply(Outcome(item, payloads.from_error(cancelled(item))))
             return
-        running = self._running
-        if running is not None and running.run.task_id == task_id:
-            self._interrupt = task_id
-            signal.pthread_kill(self._main_thread, signal.SIGINT)
+        item = self._active.get(task_id)
+        if item is None:
+            return
+        item.context.cancelled = True
+        if force and item.run.lease_id:
+            os.kill(os.getpid(), signal.SIGKILL)
+        assert self._lane is not None
+        self._lane.interrupt(item)
+        if recursive:
+            self.owner.cancel_children(task_id)
 
     def _return_pending(self, lease_id: str, stream: Stream, waiting: bool) -> None:
         """Send the tasks of a lease that have not begun back to the owner at the other end of *stream*."""
@@ -131,148 +168,193 @@ class Executor:
         returned = tuple(task_id for task_id in queued if self._pending.pop(task_id, None) is not None)
         stream.send_nowait(m.Returned(lease_id, returned, waiting))
 
+    def _consumed(self, task_id: str, taken: int) -> None:
+        item = self._active.get(task_id) or self._pending.get(task_id)
+        if item is not None:
+            item.consumed = taken
+            if item.door.locked():
+                item.door.release()
+
     def _peer_lost(self, address: str) -> None:
-        """An owner is gone: what it had queued here is not worth running (the agent ends what runs)."""
+        """An owner is gone: what it had queued here is not worth running, nor what an actor does for it.
+
+        The agent ends an executor whose tasks were its.
+        """
         for task_id, item in list(self._pending.items()):
-            if item.stream.address == address:
+            if item.stream is not None and item.stream.address == address:
                 self._pending.pop(task_id, None)
+        for task_id, item in list(self._active.items()):
+            if item.stream is not None and item.stream.address == address and not item.run.lease_id:
+                self._cancel(task_id, force=False, recursive=True)
+        self._recipes = {key: recipe for key, recipe in self._recipes.items() if key[0] != address}
 
     def _tell_waiting(self, change: tuple[str, Item, bool]) -> None:
         lease_id, item, waiting = change
+        assert item.stream is not None
         if waiting:
             self._return_pending(lease_id, item.stream, waiting=True)
         else:
             item.stream.send_nowait(m.Resumed(lease_id))
+        self._tell_agent(m.Waiting(lease_id, waiting))
+
+    def _tell_agent(self, message: m.Message) -> None:
         if self._agent is not None:
-            self._agent.send_nowait(m.Waiting(lease_id, waiting))
+            self._agent.send_nowait(message)
 
-    def _flush_later(self, _: object) -> None:
-        self.owner.loop.call_later(INTERVAL, self._flush_output)
+    def _flush_later(self, context: contexts.TaskContext) -> None:
+        self.owner.loop.call_later(INTERVAL, self._flush_output, context)
 
-    def _flush_output(self) -> None:
-        item = self._running
+    def _flush_output(self, context: contexts.TaskContext) -> None:
+        item = self._active.get(context.task_id)
         if item is not None:
             self._send_output(item)
 
     def _send_output(self, item: Item) -> None:
-        run = item.run
-        for kind, data in self._output.take():
-            item.stream.send_nowait(m.Output(run.driver, run.task_id, run.name, run.cell, self.executor_id, kind, data))
+        output = item.context.output
+        if output is None:
+            return
+        run, recipe = item.run, item.recipe
+        for kind, data in output.take():
+            message = m.Output(recipe.driver, run.task_id, recipe.name, recipe.cell, self.executor_id, kind, data)
+            if item.stream is not None:
+                item.stream.send_nowait(message)
+            else:
+                self.owner.send_to(recipe.driver, message)
 
     def _relay_output(self, message: m.Output) -> None:
         """Pass on what nested work has printed: to the owner of the task that waits for it, else to the driver."""
-        running = self._running
-        if contexts.get_current() is not None and running is not None and running.run.driver == message.driver:
+        running = self._main_lane.running if self._main_lane is self._lane and self._main_lane is not None else None
+        if (
+            running is not None
+            and running.stream is not None
+            and running.run.task_id in self._active
+            and running.recipe.driver == message.driver
+        ):
             self._send_output(running)  # what it printed before comes before
             running.stream.send_nowait(message)
         else:
             self.owner.send_to(message.driver, message)
 
-    def _finish(self, result: tuple[Item, m.Payload, float, list[refs.ObjectRef]]) -> None:
-        item, payload, seconds, contained = result
-        if self._interrupt == item.run.task_id:
-            self.owner.cancel_children(item.run.task_id)
+    def _send_value(self, value: tuple[Item, int, m.Payload, list[ObjectRef]]) -> None:
+        item, index, payload, contained = value
+        stream = item.stream
+        assert stream is not None
+        handed = self.owner.ownership.hand_over(contained, stream.peer_id, stream.address)
+        stream.send_nowait(m.Yielded(item.run.task_id, index, payload, handed))
+
+    def _finish(self, outcome: Outcome) -> None:
+        item = outcome.item
         self._send_output(item)
-        self._reply(item, payload, seconds, contained)
+        self._active.pop(item.run.task_id, None)
+        self._reply(outcome)
+        if item.exits:
+            self._exit("it called `shoal.exit_actor()`")
+        elif self._stop is not None:
+            self._stop_if_done()
         self.owner.report()  # this process may be ended as soon as it is idle
         for name in WORTH_PRELOADING:
-            if name in sys.modules and name not in self._preloaded and self._agent is not None:
+            if name in sys.modules and name not in self._preloaded:
                 self._preloaded.add(name)
-                self._agent.send_nowait(m.Preload(name))
+                self._tell_agent(m.Preload(name))
 
-    def _reply(self, item: Item, payload: m.Payload, seconds: float, contained: list[refs.ObjectRef]) -> None:
+    def _reply(self, outcome: Outcome) -> None:
+        item, payload, contained = outcome.item, outcome.payload, outcome.contained
         stream = item.stream
-        handed = self.owner.hand_over(contained, stream.peer_id, stream.address)
-        stream.send_nowait(m.Done(item.run.task_id, payload, seconds, handed, self.owner.retained()))
+        if stream is None:
+            self.owner.ownership.borrow_retained()
+            self._tell_agent(m.ActorCreated(self._bound.lease_id, payload if payloads.is_error(payload) else ()))
+            return
+        handed: Sequence[object] = ()
+        if contained:
+            hand_over = self.owner.ownership.hand_over
+            if payload[0] == payloads.MANY:
+                handed = tuple(hand_over(refs, stream.peer_id, stream.address) for refs in contained)
+            else:
+                handed = hand_over(contained, stream.peer_id, stream.address)
+        retained = self.owner.ownership.retained()
+        stream.send_nowait(m.Done(item.run.task_id, payload, outcome.seconds, tuple(handed), retained))
 
-    # -- on the main thread --------------------------------------------------------------------------------------
+    def _stop_if_done(self) -> None:
+        if self._stop is not None and not self._pending and not self._active:
+            stop, self._stop = self._stop, None
+            self.owner.start_soon(self._stop_gracefully(stop))
+
+    async def _stop_gracefully(self, stop: Item) -> None:
+        """Every call has ended: run what is to run at the end, answer, and go."""
+        with contextlib.suppress(TimeoutError):  # it had its chance
+            await asyncio.wait_for(asyncio.to_thread(self._run_exit_handlers), EXIT_TIMEOUT)
+        self._reply(Outcome(stop, payloads.NONE))
+        self._exit("it was stopped")
+
+    def _run_exit_handlers(self) -> None:
+        self._caller.actor = None  # its `__del__`, if nobody else holds it
+        atexit._run_exitfuncs()
+
+    def _exit(self, cause: str) -> None:
+        self._tell_agent(m.ActorExited(self._bound.lease_id, cause))
+
+    # -- where user code runs ------------------------------------------------------------------------------------
 
     def work(self) -> None:
         """Run what arrives, for ever; the process ends from outside."""
-        signal.signal(signal.SIGINT, self._on_interrupt)
         sys.stdout = TaskWriter("stdout", self.emit, sys.__stdout__)
         sys.stderr = TaskWriter("stderr", self.emit, sys.__stderr__)
-        while True:
-            item = self._queue.get()
-            self._running = item
-            if self._pending.pop(item.run.task_id, None) is None:
-                continue  # taken back, or cancelled
-            try:
-                result = self._run(item)
-            except KeyboardInterrupt:  # a cancellation that came in the moment the task ended
-                result = item, payloads.from_error(_cancelled(item)), 0.0, []
-            contexts.set_current(None)
-            self.owner.inbox.put(self._finish, result)
-            del item, result
+        lane = self._lane = self._main_lane = MainLane(self._caller, self._begin, self._ended, self._hosts_concurrent)
+        self._ready.set()
+        lane.run()
+        assert self._lane is not None
+        self._lane.run()
 
-    def emit(self, kind: str, data: str) -> None:
-        """Send output of the running task; on any thread."""
-        if self._output.add(kind, data):
-            self.owner.inbox.put(self._flush_later, None)
+    def emit(self, kind: str, data: str) -> bool:
+        """Send output of the task or call that this thread runs; returns whether there is one."""
+        context = contexts.get_current()
+        if context is None:
+            return False
+        output = context.output
+        if output is None:
+            with self._output_lock:
+                output = context.output = context.output or OutputBuffer()
+        if output.add(kind, data):
+            self.owner.inbox.put(self._flush_later, context)
+        return True
 
-    def _run(self, item: Item) -> tuple[Item, m.Payload, float, list[refs.ObjectRef]]:
-        run = item.run
-        self._waits_under_way = 0
-        self._begun.write(run.task_id)
-        contexts.set_current(contexts.TaskContext(run.task_id, run.name, run.lease_id, run.cell, run.driver))
-        begin = time.perf_counter()
-        contained: list[refs.ObjectRef] = []
-        try:
-            payload, contained = self._call(run, item.stream.peer_id)
-        except BaseException as error:  # boundary: user code; the error goes to its owner
-            payload = payloads.from_error(self._blame(item, error))
-            if run.method == "__init__":
-                self._init_failure = f"its `__init__` raised {type(error).__name__}: {error}"
-            # The traceback's frames hold the arguments.
-            error.__traceback__ = None
-            del error
-        contexts.set_current(None)
-        return item, payload, time.perf_counter() - begin, contained
+    def _begin(self, item: Item) -> bool:
+        """Take an item for running, unless somebody else has taken it."""
+        task_id = item.run.task_id
+        self._active[task_id] = item
+        if self._pending.pop(task_id, None) is None:
+            del self._active[task_id]
+            return False
+        if item.run.lease_id:
+            self._waits_under_way = 0
+            self._begun.write(task_id)
+        return True
 
-    def _call(self, run: m.Run, caller: str) -> tuple[m.Payload, list[refs.ObjectRef]]:
-        if self._interrupt == run.task_id:  # cancelled in the moment it began
-            raise KeyboardInterrupt
-        args, kwargs = self.owner.load(run.args)
-        if run.dependencies:
-            args, kwargs = put_dependencies(args, kwargs, [self.owner.load(part) for part in run.dependencies])
-        value = call_user(self._target(run), args, kwargs)
-        del args, kwargs
-        if inspect.iscoroutine(value):
-            value = run_coroutine(value)
-        if run.method == "__init__":
-            self._actor, value = value, None
-        frames, contained = dumps(value, f"result of {run.name}")
-        del value
-        name = f"{caller}.{run.task_id}.{run.attempt}"
-        return payloads.from_frames(frames, self.owner.store, name), contained
+    def _ended(self, outcome: Outcome) -> None:
+        if outcome.item.recipe.method == CREATE:
+            self._choose_lane()
+        self.owner.inbox.put(self._finish, outcome)
 
-    def _target(self, run: m.Run) -> Any:
-        if run.method and run.method != "__init__":
-            if self._actor is None:
-                raise ActorDiedError(f"The actor is dead, because {self._init_failure}.", cause=self._init_failure)
-            return getattr(self._actor, run.method)
-        target = self._loaded.get(run.function_id)
-        if target is None:
-            target = self._loaded[run.function_id] = loads([self._functions[run.function_id]])
-        return target
+    def _choose_lane(self) -> None:
+        """The actor is there: calls of one that allows it run at the same time from now on."""
+        shape, caller = self._shape, self._caller
+        is_async = caller.actor is not None and caller.has_async_methods()
+        limits = limits_of(shape.max_concurrency or (ASYNC_CONCURRENCY if is_async else 1), dict(shape.groups))
+        if is_async:
+            self._lane = AsyncLane(caller, self._begin, self._ended, limits)
+        elif limits != {"": 1}:
+            self._lane = ThreadLane(caller, self._begin, self._ended, limits)
 
-    def _blame(self, item: Item, error: BaseException) -> BaseException:
-        if isinstance(error, KeyboardInterrupt) and self._interrupt == item.run.task_id:
-            return _cancelled(item)
-        error.__traceback__ = remote_errors.strip_own_frames(error.__traceback__, __file__)
-        error.add_note(f"in {item.run.name}, attempt {item.run.attempt + 1}, on {self.executor_id}")
-        if isinstance(error, SystemExit):
-            return RuntimeError(f"the task called `sys.exit({error.code!r})`").with_traceback(error.__traceback__)
-        return error
+    def _hosts_concurrent(self) -> bool:
+        return self._lane is not self._main_lane
 
-    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
-        running = self._running
-        if running is not None and self._interrupt == running.run.task_id and contexts.get_current() is not None:
-            raise KeyboardInterrupt
+    def _emit_value(self, item: Item, index: int, payload: m.Payload, contained: list[ObjectRef]) -> None:
+        self.owner.inbox.put(self._send_value, (item, index, payload, contained))
 
     def _waits(self, waiting: bool) -> None:
         """The main thread is about to wait for a value, or goes on; awaits of one task overlap."""
-        item = self._running
+        lane = self._main_lane
+        item = lane.running if lane is not None else None
         if item is None or threading.get_ident() != self._main_thread or not item.run.lease_id:
             return
         before = self._waits_under_way
@@ -281,37 +363,26 @@ class Executor:
             self.owner.inbox.put(self._tell_waiting, (item.run.lease_id, item, waiting))
 
 
-def call_user(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call user code: the last of our own frames."""
-    return target(*args, **kwargs)
-
-
-def run_coroutine(coroutine: Any) -> Any:
-    """Run an ``async def`` task to its end."""
-    return asyncio.run(coroutine)
-
-
-def _cancelled(item: Item) -> TaskCancelledError:
-    return TaskCancelledError(f"`{item.run.name}` was cancelled.", task_id=item.run.task_id)
-
-
 def run_executor(executor_id: str, config: OwnerConfig, agent_address: str, begun: BegunMark) -> None:
     """Be an executor until the process ends; called in a freshly forked child."""
-    started: queue.SimpleQueue[Executor | BaseException] = queue.SimpleQueue()
+    made: queue.SimpleQueue[Executor | BaseException] = queue.SimpleQueue()
 
     async def main() -> None:
         try:
             executor = Executor(executor_id, config, agent_address, begun)
             session.set_owner(executor.owner, emit=executor.emit)
-            await executor.start()
         except BaseException as error:
-            started.put(error)
+            made.put(error)
             raise
-        started.put(executor)
+        made.put(executor)
+        try:
+            await executor.start()
+        except BaseException:
+            os._exit(1)
         await asyncio.Event().wait()
 
     threading.Thread(target=lambda: asyncio.run(main()), name="shoal-io", daemon=True).start()
-    executor = started.get(timeout=30.0)
+    executor = made.get(timeout=30.0)
     if isinstance(executor, BaseException):
         raise executor
     executor.work()

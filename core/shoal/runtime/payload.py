@@ -6,6 +6,8 @@ kind      fields                                      meaning
 ``"i"``   frames…                                     the value itself
 ``"s"``   holder, path, sizes                         a segment in the store of *holder*'s node
 ``"e"``   pickled error                               the task failed with this error
+``"m"``   payloads…                                   the values of a task with several returns
+``"n"``                                               a generator has no more values
 ========  ==========================================  ==============================================
 """
 
@@ -22,7 +24,7 @@ from shoal.runtime.store import Store, map_segment, split, unlink_quietly
 #: Values up to this many bytes travel inside messages and stay with their owner.
 INLINE_LIMIT = 100 * 1024
 
-INLINE, SEGMENT, ERROR = "i", "s", "e"
+INLINE, SEGMENT, ERROR, MANY, END = "i", "s", "e", "m", "n"
 
 
 def from_frames(frames: list[Frame], store: Store | None, name: str) -> Payload:
@@ -80,3 +82,5 @@ def free(payload: Payload) -> str | None:
 
 
 EMPTY_ARGUMENTS: Payload = (INLINE, dumps(((), {}))[0][0])
+NONE: Payload = (INLINE, dumps(None)[0][0])
+NO_MORE: Payload = (END,)

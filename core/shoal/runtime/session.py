@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from shoal.runtime.owner import Owner
 
 _owner: Owner | None = None
-_emit: Callable[[str, str], None] | None = None
+_emit: Callable[[str, str], bool] | None = None
 _cell_source: Callable[[], str | None] | None = None
 
 
-def set_owner(owner: Owner | None, emit: Callable[[str, str], None] | None = None) -> None:
+def set_owner(owner: Owner | None, emit: Callable[[str, str], bool] | None = None) -> None:
     """Make *owner* this process's runtime; ``emit(kind, data)`` sends output of the running task (executors only)."""
     global _owner, _emit
     _owner, _emit = owner, emit
@@ -51,5 +51,5 @@ def current_cell() -> str | None:
     return _cell_source() if _cell_source is not None else None
 
 
-def get_emit() -> Callable[[str, str], None] | None:
+def get_emit() -> Callable[[str, str], bool] | None:
     return _emit

@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from shoal.runtime.context import get_current
-
 #: Seconds for which text gathers before it is sent.
 INTERVAL = 0.03
 #: Characters of one piece of output at most.
@@ -16,9 +14,13 @@ PIECE = 64 * 1024
 
 
 class TaskWriter(io.TextIOBase):
-    """Stands in for ``sys.stdout`` or ``sys.stderr`` in an executor: text goes to *emit* with the running task."""
+    """Stands in for ``sys.stdout`` or ``sys.stderr`` in an executor.
 
-    def __init__(self, kind: str, emit: Callable[[str, str], None], fallback: io.TextIOBase | Any) -> None:
+    ``emit(kind, text)`` returns whether the text belongs to a task; what does not (a user's thread, or shoal itself,
+    between tasks) goes to *fallback*.
+    """
+
+    def __init__(self, kind: str, emit: Callable[[str, str], bool], fallback: io.TextIOBase | Any) -> None:
         self._kind = kind
         self._emit = emit
         self._fallback = fallback
@@ -40,10 +42,8 @@ class TaskWriter(io.TextIOBase):
     def write(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        if get_current() is None:  # between tasks: a user's thread, or shoal itself
+        if text and not self._emit(self._kind, text.encode(self.encoding, self.errors).decode(self.encoding)):
             self._fallback.write(text)
-        elif text:
-            self._emit(self._kind, text.encode(self.encoding, self.errors).decode(self.encoding))
         return len(text)
 
     def flush(self) -> None:

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from typing import TYPE_CHECKING
 
-from shoal.model.messages import Payload, Run
+from shoal.model.messages import Payload, Recipe, Run
+from shoal.model.options import STREAMING, RetryExceptions
+from shoal.model.placement import SchedulingClass
 from shoal.runtime.refs import ObjectRef
+
+if TYPE_CHECKING:
+    from shoal.runtime.yields import Yields
+
+#: Methods that no user wrote.
+CREATE, STOP = "__init__", "__stop__"
+
+_recipe_numbers = itertools.count(1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -18,41 +30,77 @@ class Exported:
 
 
 @dataclasses.dataclass(slots=True)
+class Target:
+    """What is called, and how: a function, a class or a method, with all that its calls have in common."""
+
+    name: str
+    #: None for a method: the actor has its class.
+    exported: Exported | None = None
+    #: "" for a task, one of the above, else a method's name.
+    method: str = ""
+    #: For tasks and actors.
+    kind: SchedulingClass | None = None
+    num_returns: int = 1
+    max_pending: int = 0
+    timeout: float | None = None
+    #: How often it may be lost with its executor, or fail in a way that *retry_exceptions* covers; -1 for no end.
+    retries: int = 0
+    retry_exceptions: RetryExceptions = False
+    #: Concurrency group of a method.
+    group: str = ""
+    #: Calls that one process may have under way to the actor; 0 for any number.
+    max_pending_calls: int = 0
+    cell: str | None = None
+    #: The recipe that the last call had: the next one's, unless its surroundings differ.
+    recipe: Recipe | None = None
+
+    @property
+    def streams(self) -> bool:
+        return self.num_returns == STREAMING
+
+    def recipe_for(self, cell: str | None, driver: str, depth: int) -> Recipe:
+        """Return the recipe of a call made in these surroundings."""
+        recipe = self.recipe
+        if recipe is None or recipe.cell != cell or recipe.depth != depth or recipe.driver != driver:
+            recipe = self.recipe = Recipe(
+                next(_recipe_numbers),
+                self.exported.function_id if self.exported else "",
+                self.method,
+                self.name,
+                cell,
+                driver,
+                depth,
+                self.num_returns,
+                self.max_pending,
+                self.group,
+            )
+        return recipe
+
+
+@dataclasses.dataclass(slots=True, eq=False)
 class Work:
     """One submission. The refs in it keep what it needs alive until it has been answered."""
 
     task_id: str
+    #: Of the result; those of several results, or of a stream's values, are this with a number behind.
     object_id: str
-    exported: Exported | None
-    #: "" for a task, "__init__" to create an actor, else a method's name.
-    method: str
-    name: str
+    target: Target
+    recipe: Recipe
     args: Payload
     #: Refs that arrive as values, in the order of their placeholders.
     dependencies: tuple[ObjectRef, ...]
     #: Refs inside the arguments, the actor's own, and the like.
     holds: tuple[ObjectRef, ...]
-    cell: str | None
-    driver: str
     #: The task that submitted it; "" for a driver's own.
     parent: str
+    #: The values of a generator.
+    yields: Yields | None = None
     #: Whether it has been sent to an executor.
     sent: bool = False
 
     def message(self, lease_id: str, dependencies: tuple[Payload, ...], attempt: int = 0) -> Run:
         """Return the message that has this run."""
-        return Run(
-            self.task_id,
-            lease_id,
-            self.exported.function_id if self.exported else "",
-            self.method,
-            self.name,
-            self.args,
-            dependencies,
-            self.cell,
-            self.driver,
-            attempt,
-        )
+        return Run(self.task_id, lease_id, self.recipe.recipe_id, self.args, dependencies, attempt)
 
 
 class Placeholder:

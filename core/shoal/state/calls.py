@@ -1,14 +1,16 @@
 """The owner's actor machine: calls on their way to actors, in the order each caller made them.
 
-One :class:`ActorCalls` per handle's actor. Calls wait until the actor has an address and until the values they
-need are ready; a call never overtakes an earlier one of the same caller.
+One :class:`ActorCalls` per actor that this process has called. Calls wait until the actor has an address and until the
+values they need are ready; a call never overtakes an earlier one of the same caller. When the actor is restarted,
+calls that were under way are made again if they may be, ahead of the others.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
 from typing import Any
+
+from shoal.model.options import ENDLESS
 
 
 @dataclasses.dataclass(slots=True)
@@ -17,8 +19,10 @@ class Call:
 
     task_id: str
     spec: Any
+    #: How often it may be made again after the actor's process died under it; -1 for no end.
+    retries_left: int = 0
+    attempt: int = 0
     ready: bool = False
-    cancelled: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -26,7 +30,7 @@ class ActorCalls:
     """Calls to one actor. Events are methods; those that can make calls sendable return them, in order."""
 
     actor_id: str
-    #: Where the actor is; "" until it lives.
+    #: Where the actor is; "" until it lives, and while it restarts.
     address: str = ""
     executor_id: str = ""
     #: Why the actor is dead; "" while it is not.
@@ -34,7 +38,8 @@ class ActorCalls:
     stderr: str = ""
     #: The I/O shell's answer to every call from then on, where it has a better one than the cause.
     verdict: Any = None
-    queue: deque[Call] = dataclasses.field(default_factory=deque)
+    #: Calls not sent yet and calls not answered yet, by task id, in the order made.
+    queue: dict[str, Call] = dataclasses.field(default_factory=dict)
     sent: dict[str, Call] = dataclasses.field(default_factory=dict)
 
     @property
@@ -43,7 +48,7 @@ class ActorCalls:
 
     def add(self, call: Call) -> None:
         """A call was made. The caller checks :attr:`dead` first."""
-        self.queue.append(call)
+        self.queue[call.task_id] = call
 
     def alive(self, address: str, executor_id: str) -> list[Call]:
         self.address, self.executor_id = address, executor_id
@@ -52,16 +57,39 @@ class ActorCalls:
     def sendable(self) -> list[Call]:
         """Take the calls that can leave now; they count as sent."""
         calls: list[Call] = []
-        while self.address and self.queue and self.queue[0].ready:
-            call = self.queue.popleft()
-            self.sent[call.task_id] = call
+        if not self.address:
+            return calls
+        for call in self.queue.values():
+            if not call.ready:
+                break
             calls.append(call)
+        for call in calls:
+            del self.queue[call.task_id]
+            self.sent[call.task_id] = call
         return calls
+
+    def restarting(self) -> list[Call]:
+        """The actor's process is gone and another will come; returns the calls that were lost with it, in order."""
+        lost = [call for call in self.sent.values() if call.retries_left == 0]
+        again = [call for call in self.sent.values() if call.retries_left != 0]
+        for call in again:
+            self._use_retry(call)
+        self.address = ""
+        self.sent.clear()
+        self.queue = {call.task_id: call for call in (*again, *self.queue.values())}
+        return lost
+
+    def again(self, task_id: str) -> list[Call]:
+        """A call has failed and is to be made once more; the caller has checked that it may be."""
+        call = self.sent.pop(task_id)
+        self._use_retry(call)
+        self.queue = {task_id: call, **self.queue}
+        return self.sendable()
 
     def died(self, cause: str, stderr: str) -> list[Call]:
         """The actor is gone for good; returns every call that will not be answered, in order."""
         self.cause, self.stderr, self.address = cause or "it ended", stderr, ""
-        calls = [*self.sent.values(), *self.queue]
+        calls = [*self.sent.values(), *self.queue.values()]
         self.sent.clear()
         self.queue.clear()
         return calls
@@ -71,8 +99,10 @@ class ActorCalls:
 
     def cancel(self, task_id: str) -> Call | None:
         """Take a call out of the queue; returns None if it was sent already (or has ended)."""
-        for call in self.queue:
-            if call.task_id == task_id:
-                self.queue.remove(call)
-                return call
-        return None
+        return self.queue.pop(task_id, None)
+
+    @staticmethod
+    def _use_retry(call: Call) -> None:
+        call.attempt += 1
+        if call.retries_left != ENDLESS:
+            call.retries_left -= 1

@@ -68,6 +68,7 @@ class ObjectTable:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
+        self._uncounted: dict[str, Entry] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -99,13 +100,18 @@ class ObjectTable:
             new = entry is None
             if entry is None:
                 entry = self._entries[object_id] = Entry(object_id, owner, counted=counted)
+                if not counted:
+                    self._uncounted[object_id] = entry
             entry.local += 1
             return new
 
     def count_uncounted(self) -> list[Entry]:
         """Return the borrowed objects that their owners do not know of yet; they count from now on."""
+        if not self._uncounted:
+            return []
         with self._lock:
-            found = [entry for entry in self._entries.values() if not entry.counted]
+            found = list(self._uncounted.values())
+            self._uncounted.clear()
             for entry in found:
                 entry.counted = True
             return found
@@ -171,6 +177,7 @@ class ObjectTable:
         if entry.held or self._entries.get(entry.object_id) is not entry:
             return []
         del self._entries[entry.object_id]
+        self._uncounted.pop(entry.object_id, None)
         if not entry.owner:
             return [Free(entry.object_id, entry.payload)]
         return [LetGo(entry.object_id, entry.owner)] if entry.counted else []

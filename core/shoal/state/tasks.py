@@ -19,6 +19,7 @@ import dataclasses
 from collections import deque
 from typing import Any
 
+from shoal.model.options import ENDLESS
 from shoal.model.placement import SchedulingClass
 
 #: Seconds of expected work sent ahead to one executor.
@@ -40,7 +41,7 @@ class Task:
     task_id: str
     function_id: str
     kind: SchedulingClass
-    #: How often it may still be lost with its executor.
+    #: How often it may still be run again; -1 for no end.
     retries_left: int
     #: What the I/O shell needs to send it; the machine never looks inside.
     spec: Any
@@ -99,6 +100,10 @@ class SendRecall:
 class SendCancel:
     lease: Lease
     task: Task
+    #: End the executor if the task runs.
+    force: bool
+    #: Stop what the task has submitted as well.
+    recursive: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -237,9 +242,8 @@ class TaskMachine:
                 self._end(task, "cancelled")
             elif not may_have_begun:
                 lane.queue.appendleft(task)
-            elif task.retries_left > 0:
-                task.retries_left -= 1
-                task.attempt += 1
+            elif task.retries_left:
+                self._use_retry(task)
                 lane.queue.appendleft(task)
             else:
                 self._end(task, "crashed", detail)
@@ -261,14 +265,19 @@ class TaskMachine:
         while lane.queue:
             self._end(lane.queue.popleft(), "infeasible", detail)
 
-    def cancel(self, task_id: str) -> None:
+    def again(self, task: Task) -> None:
+        """A task that has just finished has failed in a way that it may be run again after."""
+        self._use_retry(task)
+        self.submit(task)
+
+    def cancel(self, task_id: str, *, force: bool = False, recursive: bool = True) -> None:
         """Stop a task wherever it is; a task that has ended is left alone. Repeats are harmless."""
         task = self.tasks.get(task_id)
-        if task is None or task.cancelled:
+        if task is None or (task.cancelled and not force):
             return
         task.cancelled = True
         if task.lease is not None:
-            self._actions.append(SendCancel(task.lease, task))
+            self._actions.append(SendCancel(task.lease, task, force, recursive))
         # A queued one is dropped when the queue reaches it, but its owner is told at once.
         else:
             self._end(task, "cancelled")
@@ -383,6 +392,12 @@ class TaskMachine:
         else:
             lease.expected = 0.0
         self._dirty.add(lease.kind)
+
+    @staticmethod
+    def _use_retry(task: Task) -> None:
+        task.attempt += 1
+        if task.retries_left != ENDLESS:
+            task.retries_left -= 1
 
     def _end(self, task: Task, reason: str, detail: Any = None) -> None:
         if self.tasks.pop(task.task_id, None) is not None:

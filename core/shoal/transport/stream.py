@@ -59,8 +59,8 @@ class Stream:
         self.peer_id = ""
         #: Where the other end listens; "" until known.
         self.address = ""
-        #: Function ids already defined at the other end; only the owner that sends uses it.
-        self.defined: set[str] = set()
+        #: Function and recipe ids already defined at the other end; only the owner that sends uses it.
+        self.defined: set[str | int] = set()
 
     @property
     def closed(self) -> bool:

@@ -25,7 +25,7 @@ def test_an_unknown_option_names_the_closest_one():
         {"num_cpus": True},
         {"num_cpus": float("nan")},
         {"memory": 1.5},
-        {"max_retries": -1},
+        {"max_retries": -2},
         {"name": 3},
         {"resources": {"num_cpus": 1}},
         {"resources": ["gpu"]},

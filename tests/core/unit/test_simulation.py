@@ -369,7 +369,7 @@ class Owner:
                     self._tell("event", self.controller.machine.gave_back, lease.lease_id)
                 case tasks.SendRecall(lease):
                     self._order(lease, "recall", lease.lease_id, self)
-                case tasks.SendCancel(lease, task):
+                case tasks.SendCancel(lease, task, _, _):
                     self._order(lease, "cancel", task.task_id)
                 case tasks.Fail(task, reason):
                     self._ended(task.task_id, reason)

@@ -31,6 +31,8 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
         return PAYLOAD
     if annotation == m.WireResources:
         return RESOURCES
+    if annotation in (Any, tuple[Any, ...]):
+        return st.tuples(TEXT, NUMBERS)
     simple: dict[Any, st.SearchStrategy[Any]] = {
         str: TEXT,
         int: st.integers(-(2**63), 2**63 - 1),

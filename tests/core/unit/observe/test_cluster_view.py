@@ -105,9 +105,9 @@ def test_actors_from_request_to_death() -> None:
     view.actor_requested("actor-1", "", "Predictor")
     expected = {"id": "actor-1", "name": "", "class_name": "Predictor", "state": "pending", "node": ""}
     assert shot(view)["actors"] == [expected]
-    view.actor_alive("actor-1", "node-1")
+    view.actor_changed("actor-1", "alive", "node-1")
     assert shot(view)["actors"] == [expected | {"state": "alive", "node": "node-1"}]
-    view.actor_dead("actor-1")
+    view.actor_changed("actor-1", "dead", "")
     assert shot(view)["actors"] == [expected | {"state": "dead", "node": "node-1"}]
 
 
@@ -116,7 +116,7 @@ def test_only_the_newest_dead_actors_are_kept() -> None:
     view.actor_requested("actor-alive", "", "A")
     for number in range(MAX_DEAD_ACTORS + 5):
         view.actor_requested(f"actor-{number}", "", "A")
-        view.actor_dead(f"actor-{number}")
+        view.actor_changed(f"actor-{number}", "dead", "")
     actors = [actor["id"] for actor in shot(view)["actors"]]
     assert actors == ["actor-alive", *(f"actor-{number}" for number in range(5, MAX_DEAD_ACTORS + 5))]
 

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.runtime import context
 from shoal.runtime.stdio import PIECE, OutputBuffer, TaskWriter
 
 
-@pytest.fixture
-def in_a_task() -> Iterator[None]:
-    context.set_current(context.TaskContext("task-1", "train", "lease-1", "cell-1", "tls://127.0.0.1:1"))
-    yield
-    context.set_current(None)
-
-
-def make_writer() -> tuple[TaskWriter, list[tuple[str, str]], io.StringIO]:
+def make_writer(in_task: bool = True) -> tuple[TaskWriter, list[tuple[str, str]], io.StringIO]:
     emitted: list[tuple[str, str]] = []
     fallback = io.StringIO()
-    return TaskWriter("stdout", lambda kind, data: emitted.append((kind, data)), fallback), emitted, fallback
+
+    def emit(kind: str, data: str) -> bool:
+        if in_task:
+            emitted.append((kind, data))
+        return in_task
+
+    return TaskWriter("stdout", emit, fallback), emitted, fallback
 
 
-@pytest.mark.usefixtures("in_a_task")
 def test_a_task_prints_to_its_cell() -> None:
     writer, emitted, fallback = make_writer()
     print("loss", 0.5, file=writer, flush=True)
@@ -37,7 +33,7 @@ def test_a_task_prints_to_its_cell() -> None:
 
 
 def test_between_tasks_output_goes_to_the_log() -> None:
-    writer, emitted, fallback = make_writer()
+    writer, emitted, fallback = make_writer(in_task=False)
     assert writer.write("late") == 4
     assert emitted == []
     assert fallback.getvalue() == "late"
@@ -56,7 +52,6 @@ def test_it_is_a_text_stream() -> None:
     writer.writelines(["a", "b"])
 
 
-@pytest.mark.usefixtures("in_a_task")
 def test_what_is_not_unicode_is_replaced_as_promised() -> None:
     """A file name with foreign bytes, as ``os.listdir`` gives it: messages carry only text."""
     writer, emitted, _ = make_writer()

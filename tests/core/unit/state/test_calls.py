@@ -82,9 +82,37 @@ def test_calls_leave_in_the_order_made_and_end_once(steps: list[str], random: Ra
             assert call is not None
             ended.append(call)
         elif step == "cancel" and calls.queue:
-            call = calls.cancel(calls.queue[-1].task_id)
+            call = calls.cancel(next(reversed(calls.queue)))
             assert call is not None
             ended.append(call)
     ended += calls.died("killed", "")
     assert [call.spec for call in left] == sorted(call.spec for call in left)
     assert sorted(call.spec for call in ended) == list(range(len(made)))
+
+
+def test_after_a_restart_calls_under_way_come_again_ahead_of_the_others() -> None:
+    calls = ActorCalls("actor-1", address="old")
+    again = Call("task-again", "again", retries_left=1, ready=True)
+    endless = Call("task-endless", "endless", retries_left=-1, ready=True)
+    calls.add(again)
+    lost = add(calls, 1)
+    calls.add(endless)
+    calls.sendable()
+    later = add(calls, 2)
+    assert calls.restarting() == [lost]
+    assert calls.sendable() == [], "there is no process yet"
+    assert calls.alive("new", "exec-2") == [again, endless, later]
+    assert (again.retries_left, again.attempt) == (0, 1)
+    assert (endless.retries_left, endless.attempt) == (-1, 1)
+    assert calls.restarting() == [again, later]
+
+
+def test_a_call_that_failed_is_made_again_first() -> None:
+    calls = ActorCalls("actor-1", address="address")
+    call = Call("task-1", "spec", retries_left=1, ready=True)
+    calls.add(call)
+    calls.sendable()
+    waiting = add(calls, 2, ready=False)
+    assert calls.again("task-1") == [call]
+    assert (call.retries_left, call.attempt) == (0, 1)
+    assert list(calls.queue.values()) == [waiting]

@@ -407,7 +407,7 @@ def test_cancelling_a_sent_task_asks_its_executor_once() -> None:
     machine.flush(0.0)
     machine.cancel("task-0")
     machine.cancel("task-0")
-    assert machine.flush(0.0) == [SendCancel(lease, task)]
+    assert machine.flush(0.0) == [SendCancel(lease, task, force=False, recursive=True)]
     assert machine.finished("task-0", 0.1, 0.1) is task
 
 
@@ -443,3 +443,40 @@ def test_infeasible_fails_what_waits_and_leaves_other_classes_alone() -> None:
     assert list(machine.tasks.values()) == [kept]
     machine.submit(make_task(4, kind=GPU))
     assert machine.flush(0.0) == [SetDemand(GPU, 1)], "a node that has one may have joined"
+
+
+def test_force_is_passed_on_even_after_a_gentle_cancel() -> None:
+    machine = TaskMachine()
+    task, lease = make_task(1), make_lease(1)
+    machine.submit(task)
+    machine.granted(lease, 0.0)
+    machine.flush(0.0)
+    machine.cancel("task-1", recursive=False)
+    machine.cancel("task-1")
+    machine.cancel("task-1", force=True)
+    assert machine.flush(0.0) == [SendCancel(lease, task, False, False), SendCancel(lease, task, True, True)]
+
+
+def test_a_task_that_failed_can_be_queued_again() -> None:
+    machine = TaskMachine()
+    task, lease = make_task(1, retries=1), make_lease(1)
+    machine.submit(task)
+    machine.granted(lease, 0.0)
+    machine.flush(0.0)
+    assert machine.finished("task-1", 0.001, 0.1) is task
+    machine.again(task)
+    assert machine.flush(0.1) == [Send(lease, [task])]
+    assert (task.attempt, task.retries_left) == (1, 0)
+
+
+def test_retries_without_end_never_run_out() -> None:
+    machine = TaskMachine()
+    task = make_task(1, retries=-1)
+    machine.submit(task)
+    for attempt in range(5):
+        lease = make_lease(attempt)
+        machine.granted(lease, 0.0)
+        machine.flush(0.0)
+        machine.lost(lease.lease_id, "task-1", None)
+        assert task.attempt == attempt + 1
+    assert "task-1" in machine.tasks

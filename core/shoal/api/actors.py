@@ -1,0 +1,303 @@
+"""Actors that live: their handles and methods, their names, and their end."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import cloudpickle
+
+from shoal.api.session import owner_or_init
+from shoal.model.errors import GetTimeoutError, NameTakenError, OptionError
+from shoal.model.messages import ClaimName, FindActor, NameClaimed
+from shoal.model.options import STREAMING, ActorOptions, MethodOptions, with_changes
+from shoal.model.suggest import did_you_mean
+from shoal.runtime.refs import ObjectRef
+
+if TYPE_CHECKING:
+    from shoal.runtime.owner import Owner
+    from shoal.runtime.work import Target
+
+_MARK = "__shoal_method__"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape:
+    """What a handle knows of its actor's class: it travels without the class."""
+
+    #: Options of each method; a generator's ``num_returns`` says so.
+    methods: dict[str, MethodOptions]
+    max_task_retries: int
+    max_pending_calls: int
+
+
+class ActorHandle:
+    """Reaches one actor: ``handle.method.remote(…)`` returns a ref at once.
+
+    Calls that one process makes begin in the order made; they run one at a time unless the actor says otherwise. A
+    handle can be passed to tasks and to other actors.
+    """
+
+    def __init__(self, actor_id: str, name: str, shape: Shape, life: ObjectRef | None) -> None:
+        self._actor_id = actor_id
+        self._name = name
+        self._shape = shape
+        #: Held by every handle of an actor that is not detached.
+        self._life = life
+        #: What has been called so far; a cache.
+        self._targets: dict[str, Target] = {}
+
+    def __getattr__(self, name: str) -> ActorMethod:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        target = self._targets.get(name)
+        if target is None:
+            methods = self._shape.methods
+            if name not in methods:
+                raise AttributeError(f"Actor `{self._name}` has no method `{name}`.{did_you_mean(name, methods)}")
+            target = self._targets[name] = self._make_target(name, methods[name])
+        return ActorMethod(self, name, target)
+
+    def _make_target(self, method: str, options: MethodOptions) -> Target:
+        from shoal.runtime.work import Target
+
+        shape = self._shape
+        return Target(
+            name=options.name or f"{self._name}.{method}",
+            method=method,
+            num_returns=1 if options.num_returns is None else options.num_returns,
+            max_pending=options.max_pending or 0,
+            timeout=options.timeout,
+            retries=shape.max_task_retries if options.max_task_retries is None else options.max_task_retries,
+            retry_exceptions=options.retry_exceptions,
+            group=options.concurrency_group,
+            max_pending_calls=shape.max_pending_calls,
+            cell=options.cell,
+        )
+
+    def __dir__(self) -> list[str]:
+        return sorted(self._shape.methods)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ActorHandle, (self._actor_id, self._name, self._shape, self._life)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ActorHandle) and other._actor_id == self._actor_id
+
+    def __hash__(self) -> int:
+        return hash(self._actor_id)
+
+    def __repr__(self) -> str:
+        return f"<actor {self._name} {self._actor_id}>"
+
+
+class ActorMethod:
+    """A method of an actor; call it with ``.remote(…)``."""
+
+    __slots__ = ("_handle", "_method", "_target")
+
+    def __init__(self, handle: ActorHandle, method: str, target: Target) -> None:
+        self._handle = handle
+        self._method = method
+        self._target = target
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method and return the ref of its result at once.
+
+        Returns
+        -------
+        ObjectRef, list of ObjectRef, None or ObjectRefGenerator
+            As for a task.
+
+        Raises
+        ------
+        PendingCallsLimitExceeded
+            As many calls as the actor's ``max_pending_calls`` wait for answers.
+        """
+        handle = self._handle
+        return owner_or_init().call_actor(handle._actor_id, self._target, args, kwargs, handle._life)
+
+    def options(self, **changes: Any) -> ActorMethod:
+        """Return the same method with other options (see :class:`shoal.model.options.MethodOptions`)."""
+        handle = self._handle
+        options = with_changes(handle._shape.methods[self._method], changes)
+        return ActorMethod(handle, self._method, handle._make_target(self._method, options))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(f"Call `{self._handle._name}.{self._method}.remote(…)` and `shoal.get` the result.")
+
+
+def method(**options: Any) -> Callable[[F], F]:
+    """Give a method of an actor class options for all its calls; as ``@shoal.method(num_returns=2)``.
+
+    See :class:`shoal.model.options.MethodOptions`.
+
+    Raises
+    ------
+    OptionError
+        Unknown option, or a value out of range.
+    """
+    checked = with_changes(MethodOptions(), options)
+
+    def mark(function: F) -> F:
+        if not callable(function):
+            raise TypeError(f"`method` goes above a method, not a {type(function).__name__}.")
+        setattr(function, _MARK, checked)
+        return function
+
+    return mark
+
+
+def shape_of(cls: type, options: ActorOptions) -> Shape:
+    """Return what a handle has to know of *cls*.
+
+    Raises
+    ------
+    OptionError
+        A method is in a concurrency group that the options do not have.
+    """
+    methods = {}
+    groups = dict(options.concurrency_groups)
+    for name in dir(cls):
+        member = inspect.getattr_static(cls, name)
+        member = member.__func__ if isinstance(member, staticmethod | classmethod) else member
+        if (name.startswith("__") and name != "__call__") or not callable(member):
+            continue
+        chosen = getattr(member, _MARK, MethodOptions())
+        if chosen.concurrency_group and chosen.concurrency_group not in groups:
+            raise OptionError(
+                f"`{cls.__name__}.{name}` is in the concurrency group `{chosen.concurrency_group}`, which "
+                f"`concurrency_groups` does not have.{did_you_mean(chosen.concurrency_group, groups)}",
+                option="concurrency_groups",
+            )
+        if chosen.num_returns is None and (inspect.isgeneratorfunction(member) or inspect.isasyncgenfunction(member)):
+            chosen = dataclasses.replace(chosen, num_returns=STREAMING)
+        methods[name] = chosen
+    return Shape(methods, options.max_task_retries, options.max_pending_calls or 0)
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+    """Return a handle of the actor that has this name.
+
+    Parameters
+    ----------
+    namespace
+        Where to look; this driver's own by default (see :func:`shoal.init`).
+
+    Raises
+    ------
+    ValueError
+        There is no such actor.
+    """
+    if not isinstance(name, str) or not name:
+        raise OptionError(f"`name` must be a name, not {name!r}.", option="name")
+    owner = owner_or_init()
+    found: NameClaimed = owner.ask(lambda request: FindActor(request, namespace or "", name))
+    if not found.holder:
+        known = [row[1] for row in list_names(owner)]
+        where = f" in namespace `{namespace}`" if namespace else ""
+        raise ValueError(f"There is no actor called `{name}`{where}.{did_you_mean(name, known)}")
+    return adopt(owner, found)
+
+
+def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
+    """End an actor's process now; calls not answered yet raise ``ActorDiedError``, and later ones do.
+
+    With ``no_restart=False`` it is a crash like any other: an actor with ``max_restarts`` left comes back.
+    """
+    _check_handle("kill", actor)
+    owner_or_init().kill_actor(actor._actor_id, restart=not no_restart)
+
+
+def stop(actor: ActorHandle, timeout: float | None = None) -> None:
+    """End an actor once every call that has reached it is answered; exit handlers (``atexit``) run.
+
+    Returns when it is done. It does not come back, whatever its ``max_restarts``.
+
+    Raises
+    ------
+    GetTimeoutError
+        It took longer than *timeout* seconds; the actor still stops when it can. :func:`kill` does not wait.
+    ActorDiedError
+        It was dead already.
+    """
+    from shoal.runtime.work import STOP, Target
+
+    _check_handle("stop", actor)
+    owner = owner_or_init()
+    target = Target(name=f"{actor._name}.__stop__", method=STOP)
+    ref = owner.call_actor(actor._actor_id, target, (), {}, actor._life)
+    assert isinstance(ref, ObjectRef)
+    try:
+        owner.get([ref], timeout)
+    except TimeoutError as error:
+        if type(error) is not TimeoutError:
+            raise
+        raise GetTimeoutError(f"`{actor!r}` has not stopped within {timeout:g} s.", timeout=timeout) from None
+
+
+def exit_actor() -> None:
+    """End the actor whose method calls this: the call returns None, pending ones raise, and it does not come back.
+
+    Raises
+    ------
+    RuntimeError
+        This is no actor.
+    """
+    from shoal.runtime.calling import ExitActor
+    from shoal.runtime.context import get_current
+
+    context = get_current()
+    if context is None or context.lease_id:
+        raise RuntimeError("`exit_actor` is for the methods of an actor.")
+    raise ExitActor
+
+
+def claim_name(owner: Owner, actor_id: str, shape: Shape, life: ObjectRef, options: ActorOptions) -> NameClaimed:
+    """Ask for the name in the options; returns who has it now.
+
+    Raises
+    ------
+    NameTakenError
+        Another actor has, and the options say that this is an error.
+    """
+    policy = "keep" if options.get_if_exists else options.on_redefine
+    handle = cloudpickle.dumps((options.name, shape))
+    where = ("", "") if options.lifetime == "detached" else (life.id, owner.address)
+    claimed: NameClaimed = owner.ask(
+        lambda request: ClaimName(request, options.namespace or "", options.name, actor_id, policy, handle, where)
+    )
+    if claimed.holder != actor_id and policy == "error":
+        raise NameTakenError(
+            f"There is an actor called `{options.name}` already. `shoal.get_actor` returns it; "
+            '`on_redefine="replace"` ends it, `on_redefine="keep"` returns it instead of starting another.',
+            name=options.name,
+            namespace=options.namespace or "",
+        )
+    return claimed
+
+
+def adopt(owner: Owner, found: NameClaimed) -> ActorHandle:
+    """Make a handle of a named actor."""
+    name, shape = cloudpickle.loads(found.handle)
+    object_id, address = found.life
+    return ActorHandle(found.holder, name, shape, owner.hold(object_id, address) if object_id else None)
+
+
+def list_names(owner: Owner) -> list[tuple[str, str, str]]:
+    """Return namespace, name and actor id of every named actor."""
+    from shoal.model.messages import Ask
+
+    return [(str(a), str(b), str(c)) for a, b, c in owner.ask(lambda request: Ask(request, "names", ()))]
+
+
+def _check_handle(function: str, actor: Any) -> None:
+    if not isinstance(actor, ActorHandle):
+        raise TypeError(f"`{function}` takes an actor's handle, not {type(actor).__name__}.")
+
+
+__all__ = ["ActorHandle", "ActorMethod", "exit_actor", "get_actor", "kill", "method", "stop"]

@@ -1,0 +1,271 @@
+"""Running one piece of work: its arguments, the user's code, its results."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from shoal.model import messages as m
+from shoal.model.errors import ActorDiedError, TaskCancelledError
+from shoal.model.options import STREAMING
+from shoal.runtime import payload as payloads
+from shoal.runtime import remote_errors
+from shoal.runtime.context import TaskContext
+from shoal.runtime.owner import Owner
+from shoal.runtime.refs import ObjectRef
+from shoal.runtime.serialization import dumps, loads
+from shoal.runtime.work import CREATE, put_dependencies
+from shoal.transport.stream import Stream
+
+
+class ExitActor(BaseException):
+    """Raised by ``exit_actor()``: the call returns None, and the actor ends."""
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Item:
+    """One piece of work that has arrived."""
+
+    run: m.Run
+    recipe: m.Recipe
+    #: Who sent it; None for the creation of an actor, which comes from the agent.
+    stream: Stream | None
+    context: TaskContext
+    #: Values of a generator that its consumer has taken, and the door at which the generator waits for that.
+    consumed: int = 0
+    door: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+    #: Thread or asyncio task that runs it, for a lane that runs several.
+    runner: Any = None
+    #: The actor ends with this call.
+    exits: bool = False
+
+    @property
+    def caller(self) -> str:
+        """Id of the owner of its results."""
+        return self.stream.peer_id if self.stream is not None else ""
+
+
+@dataclasses.dataclass(slots=True)
+class Outcome:
+    """How a piece of work has ended. ``contained`` are the refs in its value: one list for each of several values."""
+
+    item: Item
+    payload: m.Payload
+    seconds: float = 0.0
+    contained: Sequence[Any] = ()
+
+
+class Caller:
+    """Runs work on whatever thread or loop calls it; one per executor."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        emit_value: Callable[[Item, int, m.Payload, list[ObjectRef]], None],
+        waits: Callable[[bool], None],
+    ) -> None:
+        """``emit_value`` sends a generator's value; ``waits`` is told that this thread waits, and goes on."""
+        self._owner = owner
+        self._emit_value = emit_value
+        self._waits = waits
+        #: Functions and classes by id, pickled and loaded.
+        self.functions: dict[str, bytes] = {}
+        self._loaded: dict[str, Any] = {}
+        self.actor: Any = None
+
+    def run(self, item: Item) -> Outcome:
+        """Run *item* on this thread. Whatever user code raises becomes the outcome."""
+        begin = time.perf_counter()
+        contained: Sequence[Any] = ()
+        try:
+            payload, contained = self._finish(item, self._start(item))
+        except BaseException as error:  # boundary: user code; the error goes to its owner
+            payload = self._blame(item, error)
+            # The traceback's frames hold the arguments.
+            error.__traceback__ = None
+            del error
+        return Outcome(item, payload, time.perf_counter() - begin, contained)
+
+    async def run_async(self, item: Item) -> Outcome:
+        """Run *item* on this event loop; ``async def`` methods wait without holding up others."""
+        begin = time.perf_counter()
+        contained: Sequence[Any] = ()
+        try:
+            await self._fetch(item.run)
+            value = self._start(item)
+            if inspect.iscoroutine(value):
+                value = await value
+            if inspect.isasyncgen(value) and item.recipe.num_returns == STREAMING:
+                payload = await self._stream_async(item, value)
+            else:
+                payload, contained = self._finish(item, value)
+        except BaseException as error:  # boundary: user code; the error goes to its owner
+            payload = self._blame(item, error)
+            error.__traceback__ = None
+            del error
+        return Outcome(item, payload, time.perf_counter() - begin, contained)
+
+    @staticmethod
+    def interrupted(item: Item) -> Outcome:
+        """Return the outcome of work whose cancellation came in the moment it ended."""
+        return Outcome(item, payloads.from_error(cancelled(item)))
+
+    def has_async_methods(self) -> bool:
+        """Whether the actor here is one whose calls run on an event loop."""
+        return any(
+            inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
+            for member in (inspect.getattr_static(self.actor, name, None) for name in dir(type(self.actor)))
+        )
+
+    def _start(self, item: Item) -> Any:
+        """Call the user's code; what it returns may be a coroutine or a generator."""
+        if item.context.cancelled:  # in the moment it began
+            raise KeyboardInterrupt
+        run = item.run
+        args, kwargs = self._owner.load(run.args)
+        if run.dependencies:
+            args, kwargs = put_dependencies(args, kwargs, [self._owner.load(part) for part in run.dependencies])
+        return call_user(self._target(item.recipe), args, kwargs)
+
+    def _finish(self, item: Item, value: Any) -> tuple[m.Payload, Sequence[Any]]:
+        """Turn what the call returned into its results."""
+        recipe = item.recipe
+        if inspect.iscoroutine(value):
+            value = run_coroutine(value)
+        if recipe.method == CREATE:
+            self.actor, value = value, None
+        if recipe.num_returns == 1:
+            return self._store(item, value)
+        if recipe.num_returns == STREAMING:
+            if inspect.isasyncgen(value):
+                value = _iterate(value)
+            return self._stream(item, value), []
+        return self._store_many(item, value)
+
+    def _store(self, item: Item, value: Any, suffix: str = "") -> tuple[m.Payload, list[ObjectRef]]:
+        name = f"{item.caller}.{item.run.task_id}.{item.run.attempt}{suffix}"
+        frames, contained = dumps(value, f"result of {item.recipe.name}")
+        return payloads.from_frames(frames, self._owner.store, name), contained
+
+    def _store_many(self, item: Item, value: Any) -> tuple[m.Payload, list[list[ObjectRef]]]:
+        recipe = item.recipe
+        if recipe.num_returns == 0:
+            return payloads.NONE, []
+        if not isinstance(value, tuple | list) or len(value) != recipe.num_returns:
+            found = f"{len(value)} values" if isinstance(value, tuple | list) else f"a {type(value).__name__}"
+            raise ValueError(f"`{recipe.name}` has `num_returns={recipe.num_returns}` and returned {found}.")
+        stored = [self._store(item, part, f".{index}") for index, part in enumerate(value)]
+        return (payloads.MANY, *(payload for payload, _ in stored)), [contained for _, contained in stored]
+
+    def _stream(self, item: Item, values: Any) -> m.Payload:
+        self._check_streams(item, values, Generator)
+        try:
+            for index, value in enumerate(values):
+                self._send_value(item, index, value)
+                del value
+                self._wait_for_consumer(item, index + 1)
+        finally:
+            values.close()
+        return payloads.NONE
+
+    async def _stream_async(self, item: Item, values: Any) -> m.Payload:
+        index = 0
+        try:
+            async for value in values:
+                self._send_value(item, index, value)
+                index += 1
+                if self._is_ahead(item, index):
+                    await asyncio.to_thread(self._wait_for_consumer, item, index)
+        finally:
+            await values.aclose()
+        return payloads.NONE
+
+    @staticmethod
+    def _check_streams(item: Item, values: Any, expected: type) -> None:
+        if not isinstance(values, expected):
+            raise TypeError(
+                f'`{item.recipe.name}` has `num_returns="streaming"` and returned a {type(values).__name__}, '
+                "not a generator."
+            )
+
+    def _send_value(self, item: Item, index: int, value: Any) -> None:
+        payload, contained = self._store(item, value, f".{index}")
+        self._emit_value(item, index, payload, contained)
+
+    @staticmethod
+    def _is_ahead(item: Item, sent: int) -> bool:
+        limit = item.recipe.max_pending
+        return bool(limit) and sent - item.consumed >= limit
+
+    def _wait_for_consumer(self, item: Item, sent: int) -> None:
+        """Wait until the consumer is less than ``max_pending`` values behind; the loop opens the door."""
+        if not self._is_ahead(item, sent):
+            return
+        self._waits(True)
+        try:
+            while self._is_ahead(item, sent) and not item.context.cancelled:
+                item.door.acquire(timeout=1.0)
+        finally:
+            self._waits(False)
+
+    async def _fetch(self, run: m.Run) -> None:
+        """See to it that loading the arguments will not block the loop."""
+        for payload in (run.args, *run.dependencies):
+            if self._owner.needs_fetch(payload):
+                await asyncio.to_thread(self._owner.load, payload)
+
+    def _target(self, recipe: m.Recipe) -> Any:
+        if recipe.method and recipe.method != CREATE:
+            if self.actor is None:
+                raise ActorDiedError("The actor is dead: it has stopped.", cause="it has stopped")
+            return getattr(self.actor, recipe.method)
+        target = self._loaded.get(recipe.function_id)
+        if target is None:
+            target = self._loaded[recipe.function_id] = loads([self.functions[recipe.function_id]])
+        return target
+
+    def _blame(self, item: Item, error: BaseException) -> m.Payload:
+        """Return the payload of what a piece of work has ended with."""
+        if isinstance(error, KeyboardInterrupt | asyncio.CancelledError) and item.context.cancelled:
+            return payloads.from_error(cancelled(item))
+        if isinstance(error, ExitActor):
+            item.exits = True
+            return payloads.NONE
+        error.__traceback__ = remote_errors.strip_own_frames(error.__traceback__, __file__)
+        error.add_note(f"in {item.recipe.name}, attempt {item.run.attempt + 1}, on {self._owner.config.owner_id}")
+        if isinstance(error, SystemExit):
+            text = f"the task called `sys.exit({error.code!r})`"
+            return payloads.from_error(RuntimeError(text).with_traceback(error.__traceback__))
+        return payloads.from_error(error)
+
+
+def call_user(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call user code: the last of our own frames."""
+    return target(*args, **kwargs)
+
+
+def run_coroutine(coroutine: Any) -> Any:
+    """Run an ``async def`` task to its end."""
+    return asyncio.run(coroutine)
+
+
+def _iterate(values: Any) -> Generator[Any, None, None]:
+    """Give the values of an async generator one by one where no loop runs."""
+    with asyncio.Runner() as runner:
+        try:
+            while True:
+                try:
+                    yield runner.run(anext(values))
+                except StopAsyncIteration:
+                    return
+        finally:
+            runner.run(values.aclose())
+
+
+def cancelled(item: Item) -> TaskCancelledError:
+    return TaskCancelledError(f"`{item.recipe.name}` was cancelled.", task_id=item.run.task_id)

@@ -1,0 +1,91 @@
+"""Results on their way: which work makes which object, and what follows when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from shoal.model.messages import Payload
+from shoal.observe.functions import FunctionStats
+from shoal.runtime import payload as payloads
+from shoal.runtime.work import CREATE, Work
+from shoal.state.objects import ObjectTable
+
+
+class Results:
+    """See the module's description. Lives on the owner's event loop."""
+
+    def __init__(self, table: ObjectTable, free: Callable[[Payload], None], on_news: Callable[[], None]) -> None:
+        """``free(payload)`` releases what nobody takes; ``on_news()`` follows each change of the counts."""
+        self._table = table
+        self._free = free
+        self._on_news = on_news
+        #: Work that has not ended, by the id of its object.
+        self._awaited: dict[str, Work] = {}
+        self.stats = FunctionStats()
+        #: Called with work that has ended; for whoever counts it.
+        self.on_end: dict[str, Callable[[Work], None]] = {}
+
+    def expect(self, work: Work) -> None:
+        """Work was submitted."""
+        self._awaited[work.object_id] = work
+        self.stats.queued(work.target.name)
+
+    def awaited(self, work: Work) -> bool:
+        """Whether work has not ended."""
+        return work.object_id in self._awaited
+
+    def maker(self, object_id: str) -> Work | None:
+        """Return the work that is to make an object, if it has not ended."""
+        return self._awaited.get(object_id.partition(".")[0])
+
+    def pending(self) -> list[Work]:
+        return list(self._awaited.values())
+
+    def sent(self, work: Work) -> None:
+        """Work has been sent to an executor."""
+        if not work.sent:
+            work.sent = True
+            self.stats.started(work.target.name)
+        self._on_news()
+
+    def unsent(self, work: Work) -> None:
+        """It came back without having begun."""
+        if work.sent:
+            work.sent = False
+            self.stats.unstarted(work.target.name)
+
+    def complete(
+        self, work: Work, payload: Payload, contained: Sequence[object] = (), *, failed: bool, seconds: float = 0.0
+    ) -> None:
+        """Work has ended: hand its value to whoever waits and let go what it needed."""
+        if self._awaited.pop(work.object_id, None) is None:
+            self._free(payload)
+            return
+        self.stats.ended(work.target.name, begun=work.sent, failed=failed, seconds=seconds)
+        self._on_news()
+        if work.args[0] == payloads.SEGMENT and work.target.method != CREATE:
+            self._free(work.args)
+        if self.on_end:
+            ended = self.on_end.pop(work.task_id, None)
+            if ended is not None:
+                ended(work)
+        if work.yields is not None:
+            work.yields.ended(payload)
+        elif work.recipe.num_returns == 1:
+            self._ready(work.object_id, payload, contained)
+        else:
+            self._complete_many(work, payload, contained)
+
+    def forget(self) -> None:
+        """Nothing of it will end any more; the caller tells those who wait."""
+        self._awaited.clear()
+
+    def _complete_many(self, work: Work, payload: Payload, contained: Sequence[object]) -> None:
+        several = payload[0] == payloads.MANY
+        for index in range(work.recipe.num_returns):
+            refs: Sequence[object] = contained[index] if several else ()  # type: ignore[assignment]
+            self._ready(f"{work.object_id}.{index}", payload[index + 1] if several else payload, refs)
+
+    def _ready(self, object_id: str, payload: Payload, contained: Sequence[object]) -> None:
+        if not self._table.ready(object_id, payload, contained):
+            self._free(payload)
