@@ -18,7 +18,6 @@ from shoal.runtime.refs import ObjectRef
 
 if TYPE_CHECKING:
     from shoal.runtime.owner import Owner
-    from shoal.runtime.work import Target
 
 _MARK = "__shoal_method__"
 
@@ -46,38 +45,19 @@ class ActorHandle:
         self._actor_id = actor_id
         self._name = name
         self._shape = shape
-        #: Held by every handle of an actor that is not detached.
+        #: Held by every handle of an actor that is not detached, and by its methods.
         self._life = life
-        #: What has been called so far; a cache.
-        self._targets: dict[str, Target] = {}
 
     def __getattr__(self, name: str) -> ActorMethod:
+        """Make the method at its first use; it is an attribute from then on."""
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        target = self._targets.get(name)
-        if target is None:
-            methods = self._shape.methods
-            if name not in methods:
-                raise AttributeError(f"Actor `{self._name}` has no method `{name}`.{did_you_mean(name, methods)}")
-            target = self._targets[name] = self._make_target(name, methods[name])
-        return ActorMethod(self, name, target)
-
-    def _make_target(self, method: str, options: MethodOptions) -> Target:
-        from shoal.runtime.work import Target
-
-        shape = self._shape
-        return Target(
-            name=options.name or f"{self._name}.{method}",
-            method=method,
-            num_returns=1 if options.num_returns is None else options.num_returns,
-            max_pending=options.max_pending or 0,
-            timeout=options.timeout,
-            retries=shape.max_task_retries if options.max_task_retries is None else options.max_task_retries,
-            retry_exceptions=options.retry_exceptions,
-            group=options.concurrency_group,
-            max_pending_calls=shape.max_pending_calls,
-            cell=options.cell,
-        )
+        methods = self._shape.methods
+        if name not in methods:
+            raise AttributeError(f"Actor `{self._name}` has no method `{name}`.{did_you_mean(name, methods)}")
+        method = ActorMethod(self._actor_id, self._name, name, self._shape, methods[name], self._life)
+        setattr(self, name, method)
+        return method
 
     def __dir__(self) -> list[str]:
         return sorted(self._shape.methods)
@@ -98,12 +78,32 @@ class ActorHandle:
 class ActorMethod:
     """A method of an actor; call it with ``.remote(…)``."""
 
-    __slots__ = ("_handle", "_method", "_target")
+    __slots__ = ("_actor", "_actor_id", "_life", "_name", "_options", "_shape", "_target")
 
-    def __init__(self, handle: ActorHandle, method: str, target: Target) -> None:
-        self._handle = handle
-        self._method = method
-        self._target = target
+    # It holds no handle: the handle holds it, and has to go when its last user does.
+    def __init__(
+        self, actor_id: str, actor: str, name: str, shape: Shape, options: MethodOptions, life: ObjectRef | None
+    ) -> None:
+        from shoal.runtime.work import Target
+
+        self._actor_id = actor_id
+        self._actor = actor
+        self._name = name
+        self._shape = shape
+        self._options = options
+        self._life = life
+        self._target = Target(
+            name=options.name or f"{actor}.{name}",
+            method=name,
+            num_returns=1 if options.num_returns is None else options.num_returns,
+            max_pending=options.max_pending or 0,
+            timeout=options.timeout,
+            retries=shape.max_task_retries if options.max_task_retries is None else options.max_task_retries,
+            retry_exceptions=options.retry_exceptions,
+            group=options.concurrency_group,
+            max_pending_calls=shape.max_pending_calls,
+            cell=options.cell,
+        )
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method and return the ref of its result at once.
@@ -118,17 +118,15 @@ class ActorMethod:
         PendingCallsLimitExceeded
             As many calls as the actor's ``max_pending_calls`` wait for answers.
         """
-        handle = self._handle
-        return owner_or_init().call_actor(handle._actor_id, self._target, args, kwargs, handle._life)
+        return owner_or_init().call_actor(self._actor_id, self._target, args, kwargs, self._life)
 
     def options(self, **changes: Any) -> ActorMethod:
         """Return the same method with other options (see :class:`shoal.model.options.MethodOptions`)."""
-        handle = self._handle
-        options = with_changes(handle._shape.methods[self._method], changes)
-        return ActorMethod(handle, self._method, handle._make_target(self._method, options))
+        options = with_changes(self._options, changes)
+        return ActorMethod(self._actor_id, self._actor, self._name, self._shape, options, self._life)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        raise TypeError(f"Call `{self._handle._name}.{self._method}.remote(…)` and `shoal.get` the result.")
+        raise TypeError(f"Call `{self._actor}.{self._name}.remote(…)` and `shoal.get` the result.")
 
 
 def method(**options: Any) -> Callable[[F], F]:

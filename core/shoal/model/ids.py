@@ -10,8 +10,7 @@ import itertools
 import os
 import secrets
 
-_origin = ""
-_origin_pid = 0
+_origin = secrets.token_hex(5)
 _numbers = itertools.count(1)
 
 
@@ -22,19 +21,24 @@ def random_id(kind: str) -> str:
 
 def next_number() -> str:
     """Return ``<origin>-<number>``, cheap enough for one per task; a forked child gets an origin of its own."""
-    global _origin, _origin_pid
-    if _origin_pid != os.getpid():
-        _origin, _origin_pid = secrets.token_hex(5), os.getpid()
     return f"{_origin}-{next(_numbers)}"
 
 
 def new_task_id() -> str:
-    return "task-" + next_number()
+    return f"task-{_origin}-{next(_numbers)}"
 
 
 def new_object_id() -> str:
-    return "obj-" + next_number()
+    return f"obj-{_origin}-{next(_numbers)}"
 
 
 def new_actor_id() -> str:
-    return "actor-" + next_number()
+    return f"actor-{_origin}-{next(_numbers)}"
+
+
+def _renew_origin() -> None:
+    global _origin
+    _origin = secrets.token_hex(5)
+
+
+os.register_at_fork(after_in_child=_renew_origin)

@@ -13,6 +13,7 @@ kind      fields                                      meaning
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 from shoal.model.errors import ObjectLostError
@@ -29,6 +30,8 @@ INLINE, SEGMENT, ERROR, MANY, END = "i", "s", "e", "m", "n"
 
 def from_frames(frames: list[Frame], store: Store | None, name: str) -> Payload:
     """Make the payload of serialized *frames*: inline, or as segment *name* if large and this node has a store."""
+    if len(frames) == 1 and len(frames[0]) <= INLINE_LIMIT:
+        return INLINE, frames[0]
     if store is None or total_nbytes(frames) <= INLINE_LIMIT:
         return (INLINE, *(bytes(frame) for frame in frames))
     path, sizes = store.write(name, frames)
@@ -59,6 +62,8 @@ def load(payload: Payload, fetched: memoryview | None = None) -> Any:
     """
     kind = payload[0]
     if kind == INLINE:
+        if len(payload) == 2:
+            return pickle.loads(payload[1])
         # Each reader gets buffers of its own, which it may write to.
         return loads([payload[1], *(bytearray(part) for part in payload[2:])])
     if kind == ERROR:

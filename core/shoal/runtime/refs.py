@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from shoal.model.errors import NotInitializedError, SerializationError
@@ -79,13 +78,16 @@ def set_current_owner(find: Callable[[], Owner] | None) -> None:
     _current_owner = find
 
 
-@contextlib.contextmanager
-def collecting() -> Iterator[list[ObjectRef]]:
-    """Allow refs to be pickled on this thread for the time being, and list those that were."""
-    before = getattr(_collector, "found", None)
-    found: list[ObjectRef] = []
-    _collector.found = found
-    try:
-        yield found
-    finally:
-        _collector.found = before
+class collecting:
+    """Allow refs to be pickled on this thread inside the ``with``, and list those that were."""
+
+    __slots__ = ("_before", "found")
+
+    def __enter__(self) -> list[ObjectRef]:
+        self._before: list[ObjectRef] | None = getattr(_collector, "found", None)
+        self.found: list[ObjectRef] = []
+        _collector.found = self.found
+        return self.found
+
+    def __exit__(self, *exc_info: object) -> None:
+        _collector.found = self._before

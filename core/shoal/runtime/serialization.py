@@ -49,17 +49,21 @@ def dumps(value: Any, what: str = "value") -> tuple[list[Frame], list[refs.Objec
         if by_name:
             buffers.clear()
             contained.clear()
-            try:
-                head = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-            except ShoalError:
-                raise
-            except Exception as error:  # boundary: reducers are user code and raise anything
-                path, reason = explain(value, what)
-                raise SerializationError(
-                    f"`{path}` cannot be sent to the cluster: {reason}. Leave it out, or make it where it is used.",
-                    path=path,
-                ) from error
-        return [head, *(buffer.raw() for buffer in buffers)], list(contained)
+            head = _dumps_by_value(value, what, buffers)
+        return ([head, *[buffer.raw() for buffer in buffers]] if buffers else [head]), contained
+
+
+def _dumps_by_value(value: Any, what: str, buffers: list[pickle.PickleBuffer]) -> bytes:
+    try:
+        return cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)  # type: ignore[no-any-return]
+    except ShoalError:
+        raise
+    except Exception as error:  # boundary: reducers are user code and raise anything
+        path, reason = explain(value, what)
+        raise SerializationError(
+            f"`{path}` cannot be sent to the cluster: {reason}. Leave it out, or make it where it is used.",
+            path=path,
+        ) from error
 
 
 def loads(frames: Sequence[Frame]) -> Any:

@@ -119,6 +119,15 @@ def take_dependencies(
     args: tuple[object, ...], kwargs: dict[str, object]
 ) -> tuple[tuple[object, ...], dict[str, object], tuple[ObjectRef, ...]]:
     """Replace refs that are arguments themselves by placeholders; returns the arguments and those refs."""
+    for value in args:
+        if isinstance(value, ObjectRef):
+            break
+    else:
+        for value in kwargs.values():
+            if isinstance(value, ObjectRef):
+                break
+        else:
+            return args, kwargs, ()
     found: list[ObjectRef] = []
 
     def swap(value: object) -> object:
@@ -127,8 +136,6 @@ def take_dependencies(
             return Placeholder(len(found) - 1)
         return value
 
-    if not any(isinstance(value, ObjectRef) for value in (*args, *kwargs.values())):
-        return args, kwargs, ()
     return tuple(swap(value) for value in args), {key: swap(value) for key, value in kwargs.items()}, tuple(found)
 
 

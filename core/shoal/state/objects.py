@@ -33,11 +33,12 @@ class Entry:
     local: int = 0
     #: The owner counts this process as a borrower (false while a task that brought the ref is still running here).
     counted: bool = True
-    borrowers: dict[str, int] = dataclasses.field(default_factory=dict)
+    #: Counts by process; made when there is the first.
+    borrowers: dict[str, int] | None = None
     #: Refs inside this object's value; they hold their objects while this entry lives.
     contained: tuple[object, ...] = ()
     #: Called once with the entry when the value is ready; may be called on any thread.
-    waiters: list[Callable[[Entry], None]] = dataclasses.field(default_factory=list)
+    waiters: list[Callable[[Entry], None]] | None = None
 
     @property
     def held(self) -> bool:
@@ -131,20 +132,23 @@ class ObjectTable:
             entry = self._entries.get(object_id)
             if entry is None:
                 return []
-            count = entry.borrowers.get(borrower, 0) + change
+            borrowers = entry.borrowers
+            if borrowers is None:
+                borrowers = entry.borrowers = {}
+            count = borrowers.get(borrower, 0) + change
             if count:
-                entry.borrowers[borrower] = count
+                borrowers[borrower] = count
             else:
-                entry.borrowers.pop(borrower, None)
+                borrowers.pop(borrower, None)
             return self._check(entry)
 
     def borrower_gone(self, borrower: str) -> list[Action]:
         """A process has ended, and every borrow of its with it."""
         with self._lock:
             actions: list[Action] = []
-            for entry in [entry for entry in self._entries.values() if borrower in entry.borrowers]:
-                del entry.borrowers[borrower]
-                actions += self._check(entry)
+            for entry in list(self._entries.values()):
+                if entry.borrowers and entry.borrowers.pop(borrower, 0):
+                    actions += self._check(entry)
             return actions
 
     def ready(self, object_id: str, payload: Payload, contained: Iterable[object] = ()) -> bool:
@@ -155,8 +159,8 @@ class ObjectTable:
                 return False
             entry.payload = payload
             entry.contained = tuple(contained)
-            waiters, entry.waiters = entry.waiters, []
-        for waiter in waiters:
+            waiters, entry.waiters = entry.waiters, None
+        for waiter in waiters or ():
             waiter(entry)
         return True
 
@@ -164,13 +168,16 @@ class ObjectTable:
         """Call *waiter* as soon as the value is there: now, or on the thread that brings it."""
         with self._lock:
             if entry.payload is None:
-                entry.waiters.append(waiter)
+                if entry.waiters is None:
+                    entry.waiters = [waiter]
+                else:
+                    entry.waiters.append(waiter)
                 return
         waiter(entry)
 
     def forget_waiter(self, entry: Entry, waiter: Callable[[Entry], None]) -> None:
         with self._lock:
-            if waiter in entry.waiters:
+            if entry.waiters and waiter in entry.waiters:
                 entry.waiters.remove(waiter)
 
     def _check(self, entry: Entry) -> list[Action]:
