@@ -14,6 +14,7 @@ from shoal._version import __version__
 from shoal.api.actors import ActorHandle, exit_actor, get_actor, kill, method, stop
 from shoal.api.ipython import load_ipython_extension, unload_ipython_extension
 from shoal.api.remote import ActorClass, RemoteFunction, remote
+from shoal.api.runtime_context import RuntimeContext, get_runtime_context
 from shoal.api.session import Cluster, init, is_initialized, shutdown, snapshot
 from shoal.api.values import cancel, get, put, wait
 from shoal.runtime.refs import ObjectRef
@@ -26,12 +27,14 @@ __all__ = [
     "ObjectRef",
     "ObjectRefGenerator",
     "RemoteFunction",
+    "RuntimeContext",
     "__version__",
     "cancel",
     "errors",
     "exit_actor",
     "get",
     "get_actor",
+    "get_runtime_context",
     "init",
     "is_initialized",
     "kill",

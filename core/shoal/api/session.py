@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from shoal.api import output
 from shoal.api.card import render_html, render_text
 from shoal.model.errors import ConnectError, NotInitializedError, OptionError
 from shoal.model.ids import random_id
-from shoal.model.options import is_number
+from shoal.model.options import TaskOptions, is_number, with_changes
 from shoal.runtime import session as current
 
 # What joining a cluster takes is imported by the functions that do it, so that `import shoal` stays quick.
@@ -119,6 +120,10 @@ def init(
     *,
     name: str | None = None,
     num_cpus: int | None = None,
+    num_gpus: float | None = None,
+    resources: Mapping[str, float] | None = None,
+    labels: Mapping[str, str] | None = None,
+    namespace: str = "",
     security: Security | None = None,
     timeout: float = 10.0,
 ) -> Cluster:
@@ -137,6 +142,12 @@ def init(
         What to call a cluster that is started or joined here.
     num_cpus
         CPUs of an embedded cluster, 1 or more; all that this process may use by default.
+    num_gpus
+        Accelerators of an embedded cluster; those of the machine by default.
+    resources, labels
+        Further amounts that tasks can ask for in an embedded cluster, and what their ``label_selector`` finds there.
+    namespace
+        Where this driver's named actors are, and where it looks for them. Drivers of a cluster share one by default.
     security
         ``distributed.Security`` for an address with TLS. Your own clusters' certificates are found by themselves.
     timeout
@@ -165,7 +176,14 @@ def init(
     """
     global _session
     with _lock:
-        _check_options(address, num_cpus, timeout)
+        _check_options(num_cpus, timeout, namespace)
+        asked = _embedded_options(name, num_cpus, num_gpus, resources, labels)
+        if address is not None and asked != _embedded_options(name, None, None, None, None):
+            raise OptionError(
+                "`num_cpus`, `num_gpus`, `resources` and `labels` are for an embedded cluster; leave them out to join "
+                "one.",
+                option="num_cpus",
+            )
         if _session is not None:
             if isinstance(address, str) and address not in (_session.cluster_id, _session.name, _session.address):
                 raise OptionError(
@@ -177,7 +195,10 @@ def init(
         if current.find_owner() is not None:
             raise NotInitializedError("This is an executor: it belongs to its cluster already.")
         address = address if address is not None else os.environ.get("SHOAL_ADDRESS") or None
-        _session = _start_embedded(name, num_cpus) if address is None else _join(address, name, security, timeout)
+        if address is None:
+            _session = _start_embedded(asked, namespace)
+        else:
+            _session = _join(address, name, security, timeout, namespace)
         current.set_owner(_session.owner)
         return Cluster(_session)
 
@@ -222,38 +243,56 @@ def owner_or_init() -> Owner:
     return owner
 
 
-def _check_options(address: Any, num_cpus: int | None, timeout: float) -> None:
+def _check_options(num_cpus: int | None, timeout: float, namespace: str) -> None:
     if num_cpus is not None and not (is_number(num_cpus, numbers.Integral) and num_cpus >= 1):
         raise OptionError(f"`num_cpus` must be a whole number from 1 up, not {num_cpus!r}.", option="num_cpus")
-    if num_cpus is not None and address is not None:
-        raise OptionError("`num_cpus` is for an embedded cluster; leave it out to join one.", option="num_cpus")
+    if not isinstance(namespace, str):
+        raise OptionError(f"`namespace` must be a string, not {namespace!r}.", option="namespace")
     if not (is_number(timeout) and timeout > 0):
         raise OptionError(f"`timeout` must be a number of seconds above 0, not {timeout!r}.", option="timeout")
 
 
-def _start_embedded(name: str | None, num_cpus: int | None) -> Session:
-    from shoal.launch.embedded import start_head
+def _embedded_options(
+    name: str | None,
+    num_cpus: int | None,
+    num_gpus: float | None,
+    resources: Mapping[str, float] | None,
+    labels: Mapping[str, str] | None,
+) -> dict[str, Any]:
+    """Return what an embedded cluster is to have, checked as the options of tasks are that ask for it."""
+    changes = {"num_gpus": num_gpus or 0, "resources": resources or {}, "label_selector": labels or {}}
+    checked = with_changes(TaskOptions(), changes)
+    return {
+        "name": name or _default_name(),
+        "num_cpus": num_cpus or _available_cpus(),
+        "num_gpus": None if num_gpus is None else checked.num_gpus,
+        "resources": dict(checked.resources),
+        "labels": dict(checked.label_selector),
+        "notebook": _notebook(),
+    }
+
+
+def _start_embedded(options: dict[str, Any], namespace: str) -> Session:
+    from shoal.launch.embedded import EmbeddedOptions, start_head
 
     # The head takes longest to come up: what we need ourselves is imported meanwhile.
     warm = threading.Thread(target=_import_runtime, daemon=True)
     warm.start()
-    if num_cpus is None:
-        num_cpus = _available_cpus()
-    head = start_head(name or _default_name(), num_cpus, _notebook())
+    head = start_head(EmbeddedOptions(**options))
     warm.join()
     try:
         from shoal.launch.dask_cluster import security_from
 
         connection = head.connection
         security = security_from(connection.tls_files())
-        portal, owner = _start_owner(connection.address, security, 10.0)
+        portal, owner = _start_owner(connection.address, security, 10.0, namespace)
     except BaseException:
         head.end()
         raise
     return Session(connection.id, connection.name, connection.address, "embedded", security, portal, owner, head, None)
 
 
-def _join(address: Any, name: str | None, security: Security | None, timeout: float) -> Session:
+def _join(address: Any, name: str | None, security: Security | None, timeout: float, namespace: str) -> Session:
     from shoal.api.portal import Portal
     from shoal.launch import registry
     from shoal.launch.dask_cluster import endpoint_of, install, pem_texts, security_from
@@ -293,7 +332,7 @@ def _join(address: Any, name: str | None, security: Security | None, timeout: fl
         portal.stop()
         raise
     portal.stop()
-    portal, owner = _start_owner(where, secured, max(1.0, deadline - time.monotonic()))
+    portal, owner = _start_owner(where, secured, max(1.0, deadline - time.monotonic()), namespace)
     registration = None
     if known is None:
         connection = registry.Connection(
@@ -311,7 +350,7 @@ def _join(address: Any, name: str | None, security: Security | None, timeout: fl
     return Session(owner.cluster_id, label, where, "attached", secured, portal, owner, None, registration)
 
 
-def _start_owner(address: str, security: Security, timeout: float) -> tuple[Portal, Owner]:
+def _start_owner(address: str, security: Security, timeout: float, namespace: str) -> tuple[Portal, Owner]:
     from shoal.api.portal import Portal
     from shoal.launch.compare import check_versions
     from shoal.runtime.owner import Owner, OwnerConfig
@@ -330,6 +369,7 @@ def _start_owner(address: str, security: Security, timeout: float) -> tuple[Port
             security=security,
             host=host_towards(address_host(address)),
             is_driver=True,
+            namespace=namespace,
         )
         owner = Owner(config, on_output=output.deliver)
         owners.append(owner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import select
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 
 from shoal.launch.registry import Connection, find
 from shoal.model.errors import ConnectError
@@ -42,7 +44,21 @@ class Head:
             process.wait()
 
 
-def start_head(name: str, num_cpus: int, notebook: str, timeout: float = START_TIMEOUT) -> Head:
+@dataclasses.dataclass(frozen=True)
+class EmbeddedOptions:
+    """What an embedded cluster is to have. Everything but the CPUs adds to what the machine itself shows."""
+
+    name: str
+    num_cpus: int
+    #: None for those of this machine.
+    num_gpus: float | None = None
+    resources: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    #: Notebook or script that it belongs to.
+    notebook: str = ""
+
+
+def start_head(options: EmbeddedOptions, timeout: float = START_TIMEOUT) -> Head:
     """Start an embedded cluster and wait until it is ready.
 
     Raises
@@ -54,9 +70,7 @@ def start_head(name: str, num_cpus: int, notebook: str, timeout: float = START_T
     cluster_id = random_id("cluster")
     config = {
         "id": cluster_id,
-        "name": name,
-        "num_cpus": num_cpus,
-        "notebook": notebook,
+        **dataclasses.asdict(options),
         "pid": os.getpid(),
         "sys_path": sys_path,
     }

@@ -50,6 +50,9 @@ async def run(config: dict[str, Any], template: TemplateProcess) -> None:
     cluster_id, name = config["id"], config["name"]
     scratch = tempfile.mkdtemp(prefix=f"shoal-{os.getuid()}-head-")
     directory = str(registry_directory() / cluster_id)
+    resources = {name: float(amount) for name, amount in config["resources"].items()}
+    if config["num_gpus"] is not None:
+        resources["num_gpus"] = float(config["num_gpus"])
     dask.config.set({**_DASK_CONFIG, "temporary-directory": scratch})
     security = Security.temporary()
     async with contextlib.AsyncExitStack() as stack:
@@ -67,9 +70,17 @@ async def run(config: dict[str, Any], template: TemplateProcess) -> None:
                 protocol="tls://",
                 security=security,
                 nthreads=config["num_cpus"],
+                resources=resources,
                 dashboard=False,
                 dashboard_address=f"{HOST}:0",
-                plugins=(AgentPlugin(cleanup=(scratch, directory), template=template, on_broken=ended.set),),
+                plugins=(
+                    AgentPlugin(
+                        cleanup=(scratch, directory),
+                        template=template,
+                        on_broken=ended.set,
+                        labels=config["labels"],
+                    ),
+                ),
             )
         )
         worker.http_server.stop()

@@ -309,6 +309,7 @@ class Bind(NamedTuple):
     gpus: tuple[str, ...] | None
     actor_id: str
     creation: bytes
+    job_id: str
 
 
 class ActorShape(NamedTuple):

@@ -250,7 +250,7 @@ class Agent:
         if len(self._devices):
             gpus = self._devices.take(start.lease_id, dict(from_wire(start.resources)).get("num_gpus", 0.0))
         stream = self._streams[executor.executor_id]
-        stream.send_nowait(m.Bind(start.lease_id, start.resources, gpus, start.actor_id, start.creation))
+        stream.send_nowait(m.Bind(start.lease_id, start.resources, gpus, start.actor_id, start.creation, start.job_id))
         self._tell_controller(m.LeaseStarted(start.lease_id, executor.executor_id, executor.address))
 
     async def _report_usage(self) -> None:
@@ -268,6 +268,7 @@ class Agent:
         self._template = template.process
         reader, self._control = await asyncio.open_unix_connection(sock=template.control)
         config = TemplateConfig(
+            node_id=self.node_id,
             agent=self._address,
             controller=self._controller_address,
             host=address_host(self._address),

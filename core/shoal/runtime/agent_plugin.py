@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -30,6 +30,7 @@ class AgentPlugin(WorkerPlugin):
         cleanup: tuple[str, ...] = (),
         template: TemplateProcess | None = None,
         on_broken: Callable[[], None] | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         """Make the plugin.
 
@@ -42,15 +43,18 @@ class AgentPlugin(WorkerPlugin):
         on_broken
             Called if the node turns out to be unable to start executors. This and *template* are for a plugin that is
             not sent anywhere.
+        labels
+            What ``label_selector`` finds, in addition to the node's own labels.
         """
         self._cleanup = cleanup
         self._template = template
+        self._labels = dict(labels or {})
         self._on_broken = on_broken or _do_nothing
         self._agent: Agent | None = None
         self._worker: Worker | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_cleanup": self._cleanup, "_template": None, "_on_broken": _do_nothing} | {
+        return {"_cleanup": self._cleanup, "_labels": self._labels, "_template": None, "_on_broken": _do_nothing} | {
             "_agent": None,
             "_worker": None,
         }
@@ -65,7 +69,7 @@ class AgentPlugin(WorkerPlugin):
             worker.scheduler.address,
             worker.security,
             resources,
-            {"host": address_host(worker.address), **labels_here()},
+            {"host": address_host(worker.address), **labels_here(), **self._labels},
             self._cleanup,
             self._on_broken,
         )

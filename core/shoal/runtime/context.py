@@ -28,6 +28,33 @@ class TaskContext:
     output: OutputBuffer | None = None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where an executor is, whom it serves, and what is reserved for that."""
+
+    node_id: str
+    executor_id: str
+    #: "" where tasks run.
+    actor_id: str
+    job_id: str
+    resources: dict[str, float]
+    gpus: tuple[str, ...]
+
+
+_place: Place | None = None
+
+
+def set_place(place: Place) -> None:
+    """Say what this executor serves from now on."""
+    global _place
+    _place = place
+
+
+def get_place() -> Place | None:
+    """Return what this executor serves; None in a driver."""
+    return _place
+
+
 _current: contextvars.ContextVar[TaskContext | None] = contextvars.ContextVar("shoal task", default=None)
 #: What the main thread runs, if it runs one thing at a time: threads that user code starts belong to it as well.
 _main: TaskContext | None = None

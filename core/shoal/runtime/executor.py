@@ -52,7 +52,7 @@ class Executor:
         self.owner.waiting_hook = self._waits
         self._caller = Caller(self.owner, self._emit_value, self._waits)
         self._recipes: dict[tuple[str, int], m.Recipe] = {}
-        self._bound = m.Bind("", (), None, "", b"")
+        self._bound = m.Bind("", (), None, "", b"", "")
         self._shape = m.ActorShape(0, ())
         #: Work of a lease that the agent has not told us of yet.
         self._early: list[Item] = []
@@ -94,6 +94,17 @@ class Executor:
     def _bind(self, bind: m.Bind) -> None:
         """The agent says which lease we serve from now on."""
         self._bound = bind
+        self.owner.job_id = bind.job_id
+        contexts.set_place(
+            contexts.Place(
+                self.owner.config.node_id,
+                self.executor_id,
+                bind.actor_id,
+                bind.job_id,
+                {name: amount for name, amount in bind.resources},
+                bind.gpus or (),
+            )
+        )
         if bind.gpus is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(bind.gpus)
         early, self._early = self._early, []

@@ -67,6 +67,7 @@ class OwnerConfig:
     """Who an owner is and where its cluster is."""
 
     owner_id: str
+    #: The driver's; an executor learns it with its first lease.
     job_id: str
     #: Address of the Dask scheduler that hosts the controller.
     controller: str
@@ -76,6 +77,8 @@ class OwnerConfig:
     is_driver: bool
     #: Where a driver's named actors are; executors use their job's.
     namespace: str = ""
+    #: The node of an executor.
+    node_id: str = ""
     #: The store of this node; None until known, or where there is none on this machine.
     store: Store | None = None
 
@@ -101,6 +104,7 @@ class Owner:
             Get what is not the owner's business: work sent to this process, and the end of who sent it; for executors.
         """
         self.config = config
+        self.job_id = config.job_id
         self.loop = asyncio.get_running_loop()
         self.inbox = Inbox(self.loop, self._after_batch)
         self.store = config.store
@@ -573,7 +577,7 @@ class Owner:
     def _hello(self) -> m.OwnerHello:
         c = self.config
         return m.OwnerHello(
-            m.PROTOCOL_VERSION, c.owner_id, c.job_id, self.address, c.namespace, c.is_driver, versions_here()
+            m.PROTOCOL_VERSION, c.owner_id, self.job_id, self.address, c.namespace, c.is_driver, versions_here()
         )
 
     def _controller_message(self, message: m.Message) -> None:

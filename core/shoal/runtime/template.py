@@ -129,6 +129,7 @@ class Template:
             security=self._config.security,
             host=self._config.host,
             is_driver=False,
+            node_id=self._config.node_id,
             store=self._config.store,
         )
         begun = BegunMark(Path(self._config.logs, f"{executor_id}.begun"))

@@ -14,6 +14,7 @@ from shoal.transport.comms import Security
 class TemplateConfig:
     """What the executors of a node have in common."""
 
+    node_id: str
     agent: str
     controller: str
     host: str
