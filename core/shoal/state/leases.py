@@ -1,12 +1,20 @@
 """The controller's lease machine: who gets which part of which node.
 
-It keeps the resource ledger. Owners state an absolute *demand* per scheduling class; the machine grants leases while
-resources last, takes turns between claimants (an owner and one of its classes), and asks for leases back when
-somebody waits and somebody else has more than a fair share. Actors are leases that are never given back: they are
-placed before tasks, in the order asked.
+It keeps the resource ledgers. Owners state an absolute *demand* per scheduling class; the machine grants leases while
+resources last and asks for leases back when somebody waits and somebody else has more than a fair share. Actors are
+leases that are never given back; placement groups are shares of nodes in which leases are granted as on nodes.
 
-A lease whose task waits for other work lends its resources until the task goes on; the ledger may then go below zero
-for a moment, which is how nested tasks never deadlock.
+**Order.** Higher priorities first. Among equals, actors and groups before tasks (they are asked for once, and wait for
+nothing else), then the job (driver) that holds least, then by turns. A class that found no room is not tried again
+until something has been given back, so that a decision costs the same however many wait.
+
+**Large requests.** What needs much of a node could be overtaken for ever by what needs little. A request that
+:data:`PATIENCE` grants went past has a node set aside for it (a group, nodes): no new leases there, those there are
+wanted back. It is set aside for :data:`RESERVATION` seconds at most, so that work that never ends cannot make a
+reservation idle the rest of its node.
+
+**Waiting.** A lease whose task waits for other work lends its resources until the task goes on; the ledger may then go
+below zero for a moment, which is how nested tasks never deadlock.
 
 Events are methods; the actions they cause gather until :meth:`LeaseMachine.flush`.
 """
@@ -14,23 +22,24 @@ Events are methods; the actions they cause gather until :meth:`LeaseMachine.flus
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict
+import heapq
+from collections.abc import Iterable, Iterator
 
 from shoal.model.placement import SchedulingClass
 from shoal.model.resources import Resources, fits, give, make_resources, take
+from shoal.state import bundles
+from shoal.state.bundles import Group
+from shoal.state.nodes import CPUS, Ledger, NodeIndex
+
+#: Grants that may go past a request that found no room before nodes are set aside for it.
+PATIENCE = 16
+#: Seconds for which they are, at most.
+RESERVATION = 30.0
+#: Nodes that a placement group is tried on before all others.
+FIRST_TRY = 256
 
 
-@dataclasses.dataclass(slots=True)
-class Node:
-    """What one node agent declared, and what of it is free."""
-
-    node_id: str
-    total: dict[str, float]
-    free: dict[str, float]
-    leases: set[str] = dataclasses.field(default_factory=set)
-
-
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class Lease:
     """A grant. ``actor_id`` is set if the executor hosts an actor."""
 
@@ -40,7 +49,8 @@ class Lease:
     owner_id: str
     job_id: str
     kind: SchedulingClass
-    node_id: str
+    #: What it has taken its resources from.
+    ledger: Ledger
     actor_id: str = ""
     executor_id: str = ""
     address: str = ""
@@ -50,11 +60,15 @@ class Lease:
     reclaimed: int = 0
 
     @property
+    def node_id(self) -> str:
+        return self.ledger.node_id
+
+    @property
     def started(self) -> bool:
         return bool(self.address)
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class Claim:
     """What one owner wants of one class."""
 
@@ -62,12 +76,20 @@ class Claim:
     job_id: str
     kind: SchedulingClass
     wanted: int
-    leases: set[str] = dataclasses.field(default_factory=set)
+    #: Oldest first.
+    leases: dict[str, Lease] = dataclasses.field(default_factory=dict)
+    #: How many of them are being drained.
+    num_draining: int = 0
+
+    @property
+    def missing(self) -> int:
+        return self.wanted - len(self.leases)
 
 
 @dataclasses.dataclass(slots=True)
 class ActorRequest:
     actor_id: str
+    #: "" for a detached actor.
     owner_id: str
     job_id: str
     kind: SchedulingClass
@@ -119,32 +141,94 @@ class CannotRun:
     actor_id: str
     kind: SchedulingClass
     largest: Resources
+    reason: str = ""
 
 
-Action = Start | Grant | End | Lost | AskBack | CannotRun
+@dataclasses.dataclass(frozen=True, slots=True)
+class GroupReady:
+    """Every bundle of the group has its node."""
+
+    group: Group
+    nodes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GroupFailed:
+    """The group could never be placed."""
+
+    group: Group
+    reason: str
+
+
+Action = Start | Grant | End | Lost | AskBack | CannotRun | GroupReady | GroupFailed
 
 
 class LeaseMachine:
     """See the module's description. One per controller; not thread-safe."""
 
     def __init__(self) -> None:
-        self.nodes: dict[str, Node] = {}
+        self.nodes: dict[str, Ledger] = {}
         self.leases: dict[str, Lease] = {}
-        #: Claims in the order in which they are next served.
-        self._claims: OrderedDict[tuple[str, SchedulingClass], Claim] = OrderedDict()
-        self._actor_requests: OrderedDict[str, ActorRequest] = OrderedDict()
+        self.groups: dict[str, Group] = {}
+        self._index = NodeIndex()
+        self._claims: dict[tuple[str, SchedulingClass], Claim] = {}
+        #: Claims that want more than they have: by class and job, in the order in which they are next served.
+        self._waiting: dict[tuple[SchedulingClass, str], dict[str, Claim]] = {}
+        self._actor_requests: dict[str, ActorRequest] = {}
+        self._unplaced: dict[str, Group] = {}
+        #: Classes that found no room, and requests likewise: not tried again until something was given back.
+        self._blocked: dict[SchedulingClass, None] = {}
+        self._blocked_requests: dict[str, None] = {}
+        #: The grant count at which a request (by its id, or its class) first found no room.
+        self._blocked_since: dict[object, int] = {}
+        #: The request that nodes are set aside for, and until when (set at the next tick).
+        self._reserved_for: object = None
+        self._reserved_until: float | None = None
+        #: CPUs held by each job.
+        self._usage: dict[str, float] = {}
+        #: Started task leases whose owners have not been asked for them.
+        self._unasked: dict[str, Lease] = {}
+        self._feasible_cache: dict[SchedulingClass, bool] = {}
         self._actions: list[Action] = []
         self._count = 0
 
     # -- events --------------------------------------------------------------------------------------------------
 
-    def node_joined(self, node_id: str, total: Resources) -> None:
-        self.nodes[node_id] = Node(node_id, dict(total), dict(total))
+    def node_joined(
+        self, node_id: str, total: Resources, *, address: str = "", labels: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        node = self.nodes[node_id] = Ledger.of(node_id, total, address=address, labels=dict(labels))
+        self._index.add(node)
+        self._feasible_cache.clear()
+        self._unblock()
 
     def node_left(self, node_id: str, cause: str) -> None:
         node = self.nodes.pop(node_id, None)
-        for lease_id in list(node.leases) if node else ():
+        if node is None:
+            return
+        self._index.remove(node)
+        self._feasible_cache.clear()
+        for lease_id in list(node.leases):
             self.executor_died(lease_id, cause, "", "?")
+        for group in self.groups.values():
+            for number, share in enumerate(group.shares):
+                if share is not None and share.node_id == node_id:
+                    for lease_id in list(share.leases):
+                        self.executor_died(lease_id, cause, "", "?")
+                    group.shares[number] = None
+                    self._unplaced[group.group_id] = group
+
+    def node_busy(self, node_id: str, amounts: Resources) -> None:
+        """Dask's own tasks use this much of a node now."""
+        node = self.nodes.get(node_id)
+        if node is None:
+            return
+        give(node.busy, node.free)
+        node.busy = tuple((name, amount) for name, amount in amounts if name in node.total)
+        take(node.busy, node.free)
+        self._changed(node)
+        self._unblock()
+        self._drain_overcommitted(node)
 
     def demand(self, owner_id: str, job_id: str, kind: SchedulingClass, wanted: int) -> None:
         """An owner wants *wanted* leases of a class in all, those it holds included."""
@@ -152,13 +236,41 @@ class LeaseMachine:
         if claim is None:
             claim = self._claims[owner_id, kind] = Claim(owner_id, job_id, kind, 0)
         claim.wanted = wanted
-        self._forget_if_empty(claim)
+        self._settle(claim)
 
     def request_actor(self, request: ActorRequest) -> None:
         self._actor_requests[request.actor_id] = request
 
     def cancel_actor_request(self, actor_id: str) -> None:
-        self._actor_requests.pop(actor_id, None)
+        if self._actor_requests.pop(actor_id, None) is not None:
+            self._no_longer_waits(actor_id)
+
+    def create_group(self, group: Group) -> None:
+        """An owner wants a placement group."""
+        group.shares = [None] * len(group.bundles)
+        self.groups[group.group_id] = self._unplaced[group.group_id] = group
+
+    def remove_group(self, group_id: str) -> None:
+        """End everything that runs in a group and free its bundles."""
+        group = self.groups.pop(group_id, None)
+        if group is None:
+            return
+        if self._unplaced.pop(group_id, None) is not None:
+            self._no_longer_waits(group_id)
+        for share in group.shares:
+            if share is None:
+                continue
+            for lease_id in list(share.leases):
+                lease = self.leases[lease_id]
+                self._release(lease)
+                self._actions.append(End(lease, kill=True))
+                self._actions.append(Lost(lease, "its placement group was removed", "", "?"))
+            node = self.nodes.get(share.node_id)
+            if node is not None:
+                give(tuple(share.total.items()), node.free)
+                self._changed(node)
+        self._feasible_cache.clear()
+        self._unblock()
 
     def executor_started(self, lease_id: str, executor_id: str, address: str) -> None:
         """The node has bound an executor to a lease."""
@@ -166,6 +278,8 @@ class LeaseMachine:
         if lease is not None:
             lease.executor_id, lease.address = executor_id, address
             self._actions.append(Grant(lease))
+            if not lease.actor_id:
+                self._unasked[lease_id] = lease
 
     def executor_died(self, lease_id: str, cause: str, stderr: str, begun: str) -> None:
         """The executor of a lease is gone, or could not be started."""
@@ -177,7 +291,7 @@ class LeaseMachine:
     def gave_back(self, lease_id: str) -> None:
         """An owner has nothing left on this lease."""
         lease = self.leases.get(lease_id)
-        if lease is not None:
+        if lease is not None and not lease.actor_id:
             claim = self._claims.get((lease.owner_id, lease.kind))
             if claim is not None:
                 claim.wanted = max(0, claim.wanted - 1)
@@ -196,140 +310,473 @@ class LeaseMachine:
         lease = self.leases.get(lease_id)
         if lease is not None and lease.waiting != waiting:
             lease.waiting = waiting
-            node = self.nodes[lease.node_id]
-            (give if waiting else take)(lease.kind.resources, node.free)
+            (give if waiting else take)(lease.kind.resources, lease.ledger.free)
+            self._use(lease, -1 if waiting else 1)
+            self._changed(lease.ledger)
+            if waiting:
+                self._unblock()
 
     def owner_gone(self, owner_id: str) -> None:
-        """An owner has ended: its claims, leases and actors end with it."""
+        """An owner has ended: its claims, leases, actors and groups end with it."""
         for key in [key for key in self._claims if key[0] == owner_id]:
-            del self._claims[key]
+            claim = self._claims[key]
+            claim.wanted = 0
+            self._settle(claim)
         for request in [r for r in self._actor_requests.values() if r.owner_id == owner_id]:
-            del self._actor_requests[request.actor_id]
+            self.cancel_actor_request(request.actor_id)
         for lease in [lease for lease in self.leases.values() if lease.owner_id == owner_id]:
             self.end_lease(lease.lease_id)
+        for group in [group for group in self.groups.values() if group.owner_id == owner_id]:
+            self.remove_group(group.group_id)
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        if self._reserved_for is None:
+            return
+        if self._reserved_until is None:
+            self._reserved_until = now + RESERVATION
+        elif now > self._reserved_until:
+            self._blocked_since[self._reserved_for] = self._count  # it has to wait its turn again
+            self._unreserve()
 
     # -- what follows from them ----------------------------------------------------------------------------------
 
     def flush(self) -> list[Action]:
         """Grant what can be granted and return every action gathered since the last call."""
         if self.nodes:
+            self._place_groups()
             self._place_actors()
             self._place_claims()
+            if self._somebody_waits():
+                self._reserve_for_the_overtaken()
+                self._ask_back()
         actions, self._actions = self._actions, []
         return actions
 
+    @property
+    def needs_tick(self) -> bool:
+        return self._reserved_for is not None
+
     def validate(self) -> None:
         """Check the invariants; for tests and the simulation."""
-        for node in self.nodes.values():
-            used: dict[str, float] = {}
-            for lease_id in node.leases:
-                lease = self.leases[lease_id]
-                assert lease.node_id == node.node_id
-                if not lease.waiting:
-                    give(lease.kind.resources, used)
-            for name, total in node.total.items():
-                assert abs(total - used.get(name, 0.0) - node.free[name]) < 1e-3, (node, used)
+        used: dict[int, dict[str, float]] = {id(node): {} for node in self._ledgers()}
+        for lease in self.leases.values():
+            assert lease.lease_id in lease.ledger.leases, lease
+            if not lease.waiting:
+                give(lease.kind.resources, used[id(lease.ledger)])
+        for group in self.groups.values():
+            assert group.ready != (group.group_id in self._unplaced), group
+            for share in group.shares:
+                if share is not None:
+                    give(tuple(share.total.items()), used[id(self.nodes[share.node_id])])
+        for ledger in self._ledgers():
+            give(ledger.busy, used[id(ledger)])
+            assert all(lease_id in self.leases for lease_id in ledger.leases), ledger
+            for name, total in ledger.total.items():
+                assert abs(total - used[id(ledger)].get(name, 0.0) - ledger.free[name]) < 1e-3, (ledger, used)
         for (owner_id, kind), claim in self._claims.items():
-            assert claim.leases == {
-                lease.lease_id
-                for lease in self.leases.values()
-                if lease.owner_id == owner_id and lease.kind == kind and not lease.actor_id
-            }
+            expected = {x.lease_id for x in self.leases.values() if x.owner_id == owner_id and x.kind == kind}
+            assert set(claim.leases) == {x for x in expected if not self.leases[x].actor_id}, claim
+            assert claim.wanted or claim.leases, claim
+            queue = self._waiting.get((kind, claim.job_id), {})
+            assert (owner_id in queue) == (claim.missing > 0), claim
+            assert claim.num_draining == sum(lease.reclaimed == 2 for lease in claim.leases.values()), claim
+        assert all(queue for queue in self._waiting.values())
+
+    # -- placing -------------------------------------------------------------------------------------------------
+
+    def _place_groups(self) -> None:
+        for group in list(self._unplaced.values()):
+            if group.group_id in self._blocked_requests:
+                continue
+            missing = [number for number, share in enumerate(group.shares) if share is None]
+            chosen = self._plan(group, missing)
+            if chosen is None:
+                reason = self._why_no_group(group) if len(missing) == len(group.bundles) else ""
+                if reason:
+                    self.remove_group(group.group_id)
+                    self._actions.append(GroupFailed(group, reason))
+                else:
+                    self._block_request(group.group_id)
+                continue
+            for number, node in zip(missing, chosen, strict=True):
+                bundle = group.bundles[number]
+                take(bundle, node.free)
+                self._changed(node)
+                group.shares[number] = Ledger.of(node.node_id, bundle, group_id=group.group_id, bundle=number)
+            del self._unplaced[group.group_id]
+            self._count += 1
+            self._no_longer_waits(group.group_id)
+            self._feasible_cache.clear()
+            self._unblock()
+            nodes = tuple(share.node_id for share in group.shares if share is not None)
+            self._actions.append(GroupReady(group, nodes))
+
+    def _plan(self, group: Group, missing: list[int]) -> list[Ledger] | None:
+        wanted = [group.bundles[number] for number in missing]
+        taken = {share.node_id for share in group.shares if share is not None}
+        candidates = [node for node in self.nodes.values() if node.reserved_for in ("", group.group_id)]
+        tries = [candidates[:FIRST_TRY], candidates] if len(candidates) > FIRST_TRY else [candidates]
+        for nodes in tries:
+            chosen = bundles.plan(wanted, group.strategy, nodes, lambda node: node.free, taken)
+            if chosen is not None:
+                return chosen
+        return None
+
+    def _why_no_group(self, group: Group) -> str:
+        """Return why a group could not be placed on empty nodes either; "" if it could."""
+        if bundles.plan(group.bundles, group.strategy, self.nodes.values(), lambda node: node.total) is not None:
+            return ""
+        strategy = f" with {group.strategy}" if group.strategy.startswith("STRICT") else ""
+        return f"the cluster's {len(self.nodes)} nodes could not hold its bundles{strategy} even if they were empty"
 
     def _place_actors(self) -> None:
-        for request in list(self._actor_requests.values()):
-            node = self._choose(request.kind.resources)
+        if not self._actor_requests:
+            return
+        order = sorted(self._actor_requests.values(), key=lambda request: -request.kind.priority)
+        for request in order:
+            if request.actor_id in self._blocked_requests:
+                continue
+            kind = request.kind
+            node = self._choose(kind, request.actor_id)
             if node is not None:
                 del self._actor_requests[request.actor_id]
-                self._lease(node, request.owner_id, request.job_id, request.kind, request.actor_id)
-            elif not self._feasible(request.kind.resources):
+                self._no_longer_waits(request.actor_id)
+                self._lease(node, request.owner_id, request.job_id, kind, request.actor_id)
+            elif self._feasible(kind):
+                self._block_request(request.actor_id)
+            else:
                 del self._actor_requests[request.actor_id]
-                self._cannot_run(request.owner_id, request.actor_id, request.kind)
+                self._cannot_run(request.owner_id, request.actor_id, kind)
 
     def _place_claims(self) -> None:
-        waiting = [claim for claim in self._claims.values() if claim.wanted > len(claim.leases)]
-        unmet = False
-        while waiting:
-            still: list[Claim] = []
-            for claim in waiting:
-                node = self._choose(claim.kind.resources)
-                if node is not None:
-                    lease = self._lease(node, claim.owner_id, claim.job_id, claim.kind)
-                    claim.leases.add(lease.lease_id)
-                    self._claims.move_to_end((claim.owner_id, claim.kind))
-                    if claim.wanted > len(claim.leases):
-                        still.append(claim)
-                elif self._feasible(claim.kind.resources):
-                    unmet = True
-                else:
-                    claim.wanted = len(claim.leases)
-                    self._cannot_run(claim.owner_id, "", claim.kind)
-                    self._forget_if_empty(claim)
-            waiting = still
-        if unmet or self._actor_requests:
-            self._ask_back()
+        turns = [
+            (-kind.priority, self._usage.get(job_id, 0.0), number, kind, job_id)
+            for number, (kind, job_id) in enumerate(self._waiting)
+            if kind not in self._blocked
+        ]
+        heapq.heapify(turns)
+        number = len(turns)
+        while turns:
+            rank, _, _, kind, job_id = heapq.heappop(turns)
+            queue = self._waiting.get((kind, job_id))
+            if queue is None or kind in self._blocked:
+                continue
+            owner_id, claim = next(iter(queue.items()))
+            node = self._choose(kind, kind)
+            if node is not None:
+                lease = self._lease(node, owner_id, job_id, kind)
+                claim.leases[lease.lease_id] = lease
+                if kind in self._blocked_since:
+                    self._no_longer_waits(kind)
+                del queue[owner_id]
+                if claim.missing > 0:
+                    queue[owner_id] = claim  # behind its siblings
+            elif self._feasible(kind):
+                self._blocked[kind] = None
+                self._blocked_since.setdefault(kind, self._count)
+                continue
+            else:
+                claim.wanted = len(claim.leases)
+                self._settle(claim)
+                self._cannot_run(owner_id, "", kind)
+            if queue:
+                number += 1
+                heapq.heappush(turns, (rank, self._usage.get(job_id, 0.0), number, kind, job_id))
+                # Its jobs take turns from here on.
+                self._waiting[kind, job_id] = self._waiting.pop((kind, job_id))
+            else:
+                self._waiting.pop((kind, job_id), None)
 
-    def _ask_back(self) -> None:
-        """Somebody waits: idle leases are wanted back, and running ones where others have nothing, or too little.
+    def _choose(self, kind: SchedulingClass, request: object) -> Ledger | None:
+        """Return the best ledger with room for *kind*."""
+        asked, place = kind.resources, kind.placement
+        if place.group_id:
+            return next((share for share in self._shares(kind) if fits(asked, share.free)), None)
+        if self._reserved_for is not None and self._reserved_for == request:
+            for node in self._candidates(kind):
+                if node.reserved_for and fits(asked, node.free):
+                    return node
+        if place.node:
+            wished = self._find(place.node)
+            if wished is not None and wished.matches(place.labels) and self._has_room(wished, asked):
+                return wished
+            if not place.soft:
+                return None
+        if place.labels:
+            fitting = [node for node in self._candidates(kind) if self._has_room(node, asked)]
+            if place.spread or not asked:
+                return min(fitting, key=lambda node: len(node.leases), default=None)
+            return max(fitting, key=lambda node: node.free.get(CPUS, 0.0), default=None)
+        return self._index.with_fewest_leases(asked) if place.spread else self._index.with_most_room(asked)
 
-        A claimant with more than a fair share gives up the excess. If claimants outnumber the leases there are, or an
-        actor waits, the longest-served give up one each, so that everybody gets a turn.
-        """
-        claims = [claim for claim in self._claims.values() if claim.wanted or claim.leases]
-        share = max(1, sum(len(claim.leases) for claim in claims) // max(1, len(claims)))
-        starving = len(self._actor_requests) + sum(not claim.leases for claim in claims)
-        for claim in claims:
-            held = [self.leases[lease_id] for lease_id in claim.leases if self.leases[lease_id].started]
-            held.sort(key=lambda lease: lease.number)
-            excess = max(0, len(claim.leases) - share) if len(claims) > 1 else 0
-            if not excess and held and starving:
-                excess = 1
-            starving -= min(starving, excess)
-            for position, lease in enumerate(held):
-                level = 2 if position < excess else 1
-                if level > lease.reclaimed:
-                    lease.reclaimed = level
-                    self._actions.append(AskBack(lease, idle_only=level == 1))
+    @staticmethod
+    def _has_room(node: Ledger, asked: Resources) -> bool:
+        return not node.reserved_for and fits(asked, node.free)
 
-    def _choose(self, resources: Resources) -> Node | None:
-        """Return the node with the most room that fits, so that work spreads."""
-        best, best_key = None, (0.0, 0.0)
-        for node in self.nodes.values():
-            if fits(resources, node.free):
-                key = (node.free.get("num_cpus", 0.0), -float(len(node.leases)))
-                if best is None or key > best_key:
-                    best, best_key = node, key
-        return best
+    def _candidates(self, kind: SchedulingClass) -> Iterator[Ledger]:
+        """Give every ledger that the class's placement allows, whether or not it has room."""
+        place = kind.placement
+        if place.group_id:
+            yield from self._shares(kind)
+            return
+        if place.node and not place.soft:
+            node = self._find(place.node)
+            nodes: Iterable[Ledger] = [node] if node is not None else []
+        else:
+            nodes = self.nodes.values()
+        for node in nodes:
+            if not place.labels or node.matches(place.labels):
+                yield node
 
-    def _feasible(self, resources: Resources) -> bool:
-        return any(fits(resources, node.total) for node in self.nodes.values())
+    def _shares(self, kind: SchedulingClass) -> Iterator[Ledger]:
+        group = self.groups.get(kind.placement.group_id)
+        for number, share in enumerate(group.shares if group is not None else ()):
+            if share is not None and kind.placement.bundle in (-1, number):
+                yield share
+
+    def _find(self, name: str) -> Ledger | None:
+        node = self.nodes.get(name)
+        if node is None:
+            node = next((node for node in self.nodes.values() if node.address == name), None)
+        return node
+
+    def _feasible(self, kind: SchedulingClass) -> bool:
+        """Whether the cluster as it is could ever run work of this class."""
+        known = self._feasible_cache.get(kind)
+        if known is None:
+            known = self._feasible_cache[kind] = not self._why_never(kind)
+        return known
+
+    def _why_never(self, kind: SchedulingClass) -> str:
+        """Return why no node could ever run work of this class; "" if one could."""
+        asked, place = kind.resources, kind.placement
+        if place.group_id:
+            group = self.groups.get(place.group_id)
+            if group is None:
+                return f"there is no placement group `{place.group_id}` (any more)"
+            if place.bundle >= len(group.bundles):
+                return f"`{place.group_id}` has {len(group.bundles)} bundles, numbered from 0"
+            chosen = group.bundles if place.bundle < 0 else (group.bundles[place.bundle],)
+            if any(fits(asked, dict(bundle)) for bundle in chosen):
+                return ""
+            return f"no bundle of `{place.group_id}` that it may use has that much"
+        if any(fits(asked, node.total) for node in self._candidates(kind)):
+            return ""
+        if place.node and not place.soft and self._find(place.node) is None:
+            return f"node `{place.node}` is not in the cluster"
+        if place.labels and not any(node.matches(place.labels) for node in self.nodes.values()):
+            return "no node carries these labels"
+        return "" if not self.nodes else self._most_there_is(kind)
+
+    def _most_there_is(self, kind: SchedulingClass) -> str:
+        amounts = ", ".join(f"{name}={amount:g}" for name, amount in self._largest(kind)) or "nothing of it"
+        return f"the most any node has is {amounts}"
+
+    def _largest(self, kind: SchedulingClass) -> Resources:
+        nodes = list(self._candidates(kind)) or list(self.nodes.values())
+        return make_resources(
+            {name: max((node.total.get(name, 0.0) for node in nodes), default=0.0) for name, _ in kind.resources}
+        )
 
     def _cannot_run(self, owner_id: str, actor_id: str, kind: SchedulingClass) -> None:
-        nodes = self.nodes.values()
-        largest = {name: max((node.total.get(name, 0.0) for node in nodes), default=0.0) for name, _ in kind.resources}
-        self._actions.append(CannotRun(owner_id, actor_id, kind, make_resources(largest)))
+        self._actions.append(CannotRun(owner_id, actor_id, kind, self._largest(kind), self._why_never(kind)))
 
-    def _lease(self, node: Node, owner_id: str, job_id: str, kind: SchedulingClass, actor_id: str = "") -> Lease:
+    # -- the books -----------------------------------------------------------------------------------------------
+
+    def _lease(self, ledger: Ledger, owner_id: str, job_id: str, kind: SchedulingClass, actor_id: str = "") -> Lease:
         self._count += 1
-        lease = Lease(f"lease-{self._count}", self._count, owner_id, job_id, kind, node.node_id, actor_id)
-        take(kind.resources, node.free)
-        node.leases.add(lease.lease_id)
+        lease = Lease(f"lease-{self._count}", self._count, owner_id, job_id, kind, ledger, actor_id)
+        take(kind.resources, ledger.free)
+        ledger.leases[lease.lease_id] = None
         self.leases[lease.lease_id] = lease
+        self._use(lease, 1)
+        self._changed(ledger)
         self._actions.append(Start(lease))
         return lease
 
     def _release(self, lease: Lease) -> None:
         del self.leases[lease.lease_id]
-        node = self.nodes.get(lease.node_id)
-        if node is not None:
-            node.leases.discard(lease.lease_id)
-            if not lease.waiting:
-                give(lease.kind.resources, node.free)
-        claim = self._claims.get((lease.owner_id, lease.kind))
-        if claim is not None:
-            claim.leases.discard(lease.lease_id)
-            self._forget_if_empty(claim)
+        self._unasked.pop(lease.lease_id, None)
+        ledger = lease.ledger
+        del ledger.leases[lease.lease_id]
+        if not lease.waiting:
+            give(lease.kind.resources, ledger.free)
+            self._use(lease, -1)
+        self._changed(ledger)
+        self._unblock()
+        claim = self._claims.get((lease.owner_id, lease.kind)) if not lease.actor_id else None
+        if claim is not None and claim.leases.pop(lease.lease_id, None) is not None:
+            claim.num_draining -= lease.reclaimed == 2
+            self._settle(claim)
 
-    def _forget_if_empty(self, claim: Claim) -> None:
+    def _settle(self, claim: Claim) -> None:
+        """A claim's wish or holdings have changed: see to it that it waits, or does not, or is forgotten."""
+        key = claim.kind, claim.job_id
+        queue = self._waiting.get(key)
+        if claim.missing > 0:
+            if queue is None:
+                queue = self._waiting[key] = {}
+            queue.setdefault(claim.owner_id, claim)
+        elif queue is not None:
+            queue.pop(claim.owner_id, None)
+            if not queue:
+                del self._waiting[key]
+                if not any(kind == claim.kind for kind, _ in self._waiting):
+                    self._no_longer_waits(claim.kind)
         if not claim.wanted and not claim.leases:
             self._claims.pop((claim.owner_id, claim.kind), None)
+
+    def _use(self, lease: Lease, change: int) -> None:
+        amount = self._usage.get(lease.job_id, 0.0) + change * dict(lease.kind.resources).get(CPUS, 0.01)
+        if amount > 1e-6:
+            self._usage[lease.job_id] = amount
+        else:
+            self._usage.pop(lease.job_id, None)
+
+    def _changed(self, ledger: Ledger) -> None:
+        if not ledger.group_id:
+            self._index.changed(ledger)
+
+    def _unblock(self) -> None:
+        """Something has become free: whoever found no room may look again."""
+        self._blocked.clear()
+        self._blocked_requests.clear()
+
+    def _block_request(self, request_id: str) -> None:
+        self._blocked_requests[request_id] = None
+        self._blocked_since.setdefault(request_id, self._count)
+
+    def _no_longer_waits(self, request: object) -> None:
+        self._blocked_since.pop(request, None)
+        if self._reserved_for is not None and self._reserved_for == request:
+            self._unreserve()
+
+    def _somebody_waits(self) -> bool:
+        return bool(self._blocked or self._actor_requests or self._unplaced)
+
+    def _ledgers(self) -> Iterator[Ledger]:
+        yield from self.nodes.values()
+        for group in self.groups.values():
+            yield from (share for share in group.shares if share is not None)
+
+    # -- making room ---------------------------------------------------------------------------------------------
+
+    def _reserve_for_the_overtaken(self) -> None:
+        """Set nodes aside for the first request that others have gone past too often."""
+        if self._reserved_for is not None:
+            return
+        for request, since in self._blocked_since.items():
+            if self._count - since < PATIENCE:
+                continue
+            nodes = self._nodes_for(request)
+            if not nodes:
+                continue
+            self._reserved_for, self._reserved_until = request, None
+            for node in nodes:
+                node.reserved_for = str(request)
+                self._index.remove(node)
+                for lease_id in node.leases:
+                    self._ask(self.leases[lease_id], 2)
+            return
+
+    def _nodes_for(self, request: object) -> list[Ledger]:
+        """Return the nodes that could hold a request once their task leases are given back."""
+
+        def room(node: Ledger) -> dict[str, float]:
+            free = dict(node.free)
+            for lease_id in node.leases:
+                lease = self.leases[lease_id]
+                if not lease.actor_id and not lease.waiting:
+                    give(lease.kind.resources, free)
+            return free
+
+        if isinstance(request, SchedulingClass):
+            kind = request
+        elif request in self._actor_requests:
+            kind = self._actor_requests[str(request)].kind
+        elif request in self._unplaced:
+            group = self._unplaced[str(request)]
+            chosen = bundles.plan(group.bundles, group.strategy, self.nodes.values(), room)
+            return list({node.node_id: node for node in chosen or ()}.values())
+        else:
+            return []
+        if kind.placement.group_id:
+            return []
+        fitting = [node for node in self._candidates(kind) if fits(kind.resources, room(node))]
+        return [max(fitting, key=lambda node: node.free.get(CPUS, 0.0))] if fitting else []
+
+    def _unreserve(self) -> None:
+        self._reserved_for = self._reserved_until = None
+        for node in self.nodes.values():
+            if node.reserved_for:
+                node.reserved_for = ""
+                self._index.add(node)
+        self._unblock()
+
+    def _ask_back(self) -> None:
+        """Somebody waits: idle leases are wanted back, and running ones where others have nothing, or too little.
+
+        What there is is shared by jobs, and within a job by claimants; whoever has more gives up the excess. If
+        claimants outnumber leases, or an actor or a group waits, the longest-served give up one each, so that everybody
+        gets a turn. Waiting work of a higher priority has all that it wants.
+        """
+        self._drain_excess()
+        for lease in list(self._unasked.values()):
+            self._ask(lease, 1)
+
+    def _drain_excess(self) -> None:
+        claims = list(self._claims.values())
+        blocked = [claim for claim in claims if claim.missing > 0 and claim.kind in self._blocked]
+        starving = len(self._actor_requests) + len(self._unplaced) + sum(not claim.leases for claim in blocked)
+        urgent = max((claim.kind.priority for claim in blocked), default=None)
+        if not starving and len(claims) < 2:
+            return
+        members: dict[str, int] = {}
+        for claim in claims:
+            members[claim.job_id] = members.get(claim.job_id, 0) + 1
+        total = sum(len(claim.leases) for claim in claims)
+        needed = sum(claim.missing for claim in blocked if claim.kind.priority == urgent)
+        for claim in sorted(claims, key=lambda claim: claim.kind.priority):
+            held = len(claim.leases)
+            excess = max(0, held - max(1, total // (len(members) * members[claim.job_id])))
+            if urgent is not None and claim.kind.priority < urgent:
+                excess = max(excess, min(held, needed))
+                needed -= min(held, needed)
+            elif urgent is not None and claim.kind.priority > urgent:
+                excess = 0
+            if not excess and held and starving:
+                excess = 1
+            starving -= min(starving, excess)
+            self._drain(claim, excess)
+
+    def _drain(self, claim: Claim, count: int) -> None:
+        """Have this many leases of a claim given back as soon as they drain, the oldest first."""
+        if claim.num_draining >= count:
+            return
+        for lease in claim.leases.values():
+            if lease.started:
+                self._ask(lease, 2)
+            if claim.num_draining >= count:
+                return
+
+    def _drain_overcommitted(self, node: Ledger) -> None:
+        """Dask's own tasks have taken what leases hold: some of those are wanted back."""
+        short = -node.free.get(CPUS, 0.0)
+        for lease_id in node.leases:
+            lease = self.leases[lease_id]
+            if short <= 0:
+                return
+            if not lease.actor_id and not lease.waiting:
+                short -= dict(lease.kind.resources).get(CPUS, 0.0)
+                self._ask(lease, 2)
+
+    def _ask(self, lease: Lease, level: int) -> None:
+        if lease.actor_id or not lease.started or lease.reclaimed >= level:
+            return
+        lease.reclaimed = level
+        self._unasked.pop(lease.lease_id, None)
+        claim = self._claims.get((lease.owner_id, lease.kind))
+        if claim is not None and level == 2:
+            claim.num_draining += 1
+        self._actions.append(AskBack(lease, idle_only=level == 1))
