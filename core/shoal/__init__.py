@@ -13,6 +13,7 @@ from shoal import errors, output
 from shoal._version import __version__
 from shoal.api.actors import ActorHandle, exit_actor, get_actor, kill, method, stop
 from shoal.api.ipython import load_ipython_extension, unload_ipython_extension
+from shoal.api.placement import NodeAffinity, PlacementGroup, placement_group, remove_placement_group
 from shoal.api.remote import ActorClass, RemoteFunction, remote
 from shoal.api.runtime_context import RuntimeContext, get_runtime_context
 from shoal.api.session import Cluster, init, is_initialized, shutdown, snapshot
@@ -24,8 +25,10 @@ __all__ = [
     "ActorClass",
     "ActorHandle",
     "Cluster",
+    "NodeAffinity",
     "ObjectRef",
     "ObjectRefGenerator",
+    "PlacementGroup",
     "RemoteFunction",
     "RuntimeContext",
     "__version__",
@@ -41,8 +44,10 @@ __all__ = [
     "load_ipython_extension",
     "method",
     "output",
+    "placement_group",
     "put",
     "remote",
+    "remove_placement_group",
     "shutdown",
     "snapshot",
     "stop",

@@ -36,6 +36,10 @@ def new_actor_id() -> str:
     return f"actor-{_origin}-{next(_numbers)}"
 
 
+def new_group_id() -> str:
+    return f"group-{_origin}-{next(_numbers)}"
+
+
 def _renew_origin() -> None:
     global _origin
     _origin = secrets.token_hex(5)

@@ -217,7 +217,6 @@ class CreateGroup(NamedTuple):
     group_id: str
     bundles: tuple[WireResources, ...]
     strategy: str
-    name: str
     detached: bool
 
 

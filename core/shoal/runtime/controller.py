@@ -13,7 +13,11 @@ from shoal.model.resources import from_wire
 from shoal.observe.cluster_view import ClusterView
 from shoal.runtime.versions import versions_here
 from shoal.state import actors, leases
+from shoal.state.bundles import Group
 from shoal.transport.stream import Comm, Stream
+
+#: Seconds between two looks at reservations, while there is one.
+TICK = 1.0
 
 
 class Controller:
@@ -29,6 +33,7 @@ class Controller:
         #: Where the names of each job's actors are.
         self._namespaces: dict[str, str] = {}
         self._flush_due = False
+        self._tick_due = False
 
     async def serve(self, comm: Comm) -> None:
         """Serve a stream that the Dask scheduler has accepted for us, to its end."""
@@ -77,7 +82,7 @@ class Controller:
         else:
             stream.peer_id = hello.node_id
             self._agents[hello.node_id] = (stream, hello)
-            self._machine.node_joined(hello.node_id, from_wire(hello.total))
+            self._machine.node_joined(hello.node_id, from_wire(hello.total), address=hello.worker, labels=hello.labels)
             self.view.node_joined(hello.node_id, hello.host, dict(from_wire(hello.total)))
             stream.send_nowait(self._welcome())
             self._tell_owners(self._owners, m.ClusterSize(len(self._agents)))
@@ -100,6 +105,11 @@ class Controller:
                 self._directory.kill(actor_id, cause, restart=restart)
             case m.WatchActor(actor_id):
                 self._directory.watch(owner_id, actor_id)
+            case m.CreateGroup(group_id, bundles, strategy, detached):
+                shares = tuple(from_wire(bundle) for bundle in bundles)
+                self._machine.create_group(Group(group_id, "" if detached else owner_id, job_id, shares, strategy))
+            case m.RemoveGroup(group_id):
+                self._machine.remove_group(group_id)
             case m.ClaimName():
                 self._claim_name(owner_id, job_id, message)
             case m.FindActor(request, namespace, name):
@@ -140,6 +150,8 @@ class Controller:
                 lease = self._machine.leases.get(lease_id)
                 if lease is not None:
                     self._directory.kill(lease.actor_id, cause, restart=False)
+            case m.NodeBusy(amounts):
+                self._machine.node_busy(node_id, from_wire(amounts))
             case m.NodeUsage():
                 self.view.node_usage(node_id, message)
 
@@ -169,11 +181,19 @@ class Controller:
         while True:
             wishes, actions = self._directory.flush(), self._machine.flush()
             if not wishes and not actions:
-                return
+                break
             for wish in wishes:
                 self._carry_out_for_actor(wish)
             for action in actions:
                 self._carry_out(action)
+        if self._machine.needs_tick and not self._tick_due:
+            self._tick_due = True
+            asyncio.get_running_loop().call_later(TICK, self._tick)
+
+    def _tick(self) -> None:
+        self._tick_due = False
+        self._machine.tick(time.monotonic())
+        self._flush()
 
     def _carry_out_for_actor(self, wish: actors.Action) -> None:
         match wish:
@@ -213,12 +233,16 @@ class Controller:
                     self._tell_owners([lease.owner_id], m.LeaseLost(lease.lease_id, cause, stderr, begun))
             case leases.AskBack(lease, idle_only):
                 self._tell_owners([lease.owner_id], m.Reclaim(lease.lease_id, idle_only))
-            case leases.CannotRun(owner_id, actor_id, kind, largest):
+            case leases.GroupReady(group, nodes):
+                self._tell_owners([group.owner_id], m.GroupReady(group.group_id, nodes))
+            case leases.GroupFailed(group, reason):
+                self._tell_owners([group.owner_id], m.GroupFailed(group.group_id, reason))
+            case leases.CannotRun(owner_id, actor_id, kind, largest, reason):
                 actor = self._directory.actors.get(actor_id)
                 listeners = actor.watchers if actor is not None else [owner_id]
-                self._tell_owners(listeners, m.Infeasible(kind, largest, actor_id, ""))
+                self._tell_owners(listeners, m.Infeasible(kind, largest, actor_id, reason))
                 if actor_id:
-                    self._directory.kill(actor_id, "no node could ever hold it", restart=False)
+                    self._directory.kill(actor_id, f"no node could ever hold it: {reason}", restart=False)
 
     def _tell_agent(self, node_id: str, message: m.Message) -> None:
         agent = self._agents.get(node_id)

@@ -21,13 +21,14 @@ from shoal.model.errors import (
     InfeasibleError,
     NestingError,
     NotInitializedError,
+    PlacementGroupError,
     ShoalError,
     TaskTimeoutError,
 )
 from shoal.model.ids import new_object_id, new_task_id
 from shoal.model.options import ActorOptions
 from shoal.model.placement import class_from_wire
-from shoal.model.resources import describe, from_wire
+from shoal.model.resources import Resources, describe, from_wire
 from shoal.runtime import payload as payloads
 from shoal.runtime import session
 from shoal.runtime.actor_caller import ActorCaller
@@ -212,6 +213,21 @@ class Owner:
         self._check_usable()
         future = asyncio.run_coroutine_threadsafe(self.controller.ask(make), self.loop)
         return future.result(2 * ANSWER_TIMEOUT)
+
+    def create_group(
+        self, group_id: str, bundles: tuple[Resources, ...], strategy: str, *, detached: bool
+    ) -> ObjectRef:
+        """Ask for a placement group; the ref returned becomes ready when its bundles are reserved."""
+        self._check_usable()
+        object_id = new_object_id()
+        self.table.add(object_id)
+        request = m.CreateGroup(group_id, bundles, strategy, detached)
+        self.inbox.put(self._create_group, (object_id, request))
+        return ObjectRef(object_id, self.address, self)
+
+    def remove_group(self, group_id: str) -> None:
+        """End what runs in a placement group and free its bundles."""
+        self.inbox.put(self._remove_group, group_id)
 
     def put(self, value: Any) -> ObjectRef:
         """Store *value* and return a ref to it; large values go to this node's shared memory once."""
@@ -596,6 +612,11 @@ class Owner:
                 self.actors.restarting(message)
             case m.ActorDead():
                 self.actors.dead(message)
+            case m.GroupReady(group_id):
+                self._group_settled(group_id, payloads.NONE)
+            case m.GroupFailed(group_id, reason):
+                text = f"`{group_id}` can never be reserved: {reason}."
+                self._group_settled(group_id, payloads.from_error(InfeasibleError(text, asked={}, largest={})))
             case m.ClusterSize(num_nodes):
                 self.num_nodes = num_nodes
 
@@ -672,6 +693,22 @@ class Owner:
         address = lease.address if lease is not None else self.actors.address_of(yields.task_id)
         if address:
             self.peers.send(address, m.Consumed(yields.task_id, yields.taken))
+
+    def _create_group(self, request: tuple[str, m.CreateGroup]) -> None:
+        object_id, message = request
+        self._groups[message.group_id] = object_id
+        self.controller.tell(message)
+
+    def _remove_group(self, group_id: str) -> None:
+        self.controller.tell(m.RemoveGroup(group_id))
+        error = PlacementGroupError(f"`{group_id}` was removed before it was ready.", group_id=group_id)
+        self._group_settled(group_id, payloads.from_error(error))
+
+    def _group_settled(self, group_id: str, payload: m.Payload) -> None:
+        """A placement group is ready, or never will be; what comes later changes nothing."""
+        object_id = self._groups.pop(group_id, None)
+        if object_id is not None:
+            self.table.ready(object_id, payload)
 
     def _cancel(self, object_id: str, force: bool, recursive: bool) -> None:
         work = self.results.maker(object_id)
