@@ -88,10 +88,12 @@ def wait(refs: Sequence[Any], *, num_returns: int = 1, timeout: float | None = N
         given.
     """
     _check_timeout(timeout)
-    given = list(refs) if isinstance(refs, Iterable) and not isinstance(refs, ObjectRefGenerator) else [refs]
-    # A generator is as ready as its next value.
-    wanted = _as_refs([item._yields.next_ref if isinstance(item, ObjectRefGenerator) else item for item in given])
-    if len(set(wanted)) != len(wanted):
+    given: list[Any] = [refs] if isinstance(refs, ObjectRef | ObjectRefGenerator) else list(refs)
+    wanted: list[ObjectRef] = given
+    if set(map(type, given)) != {ObjectRef}:
+        # A generator is as ready as its next value.
+        wanted = _as_refs([item._yields.next_ref if isinstance(item, ObjectRefGenerator) else item for item in given])
+    if len(set(map(id, wanted))) != len(wanted):
         raise OptionError("`wait` takes each ref once.", option="refs")
     if not (is_number(num_returns, numbers.Integral) and 1 <= num_returns <= max(1, len(wanted))):
         raise OptionError(
@@ -99,12 +101,10 @@ def wait(refs: Sequence[Any], *, num_returns: int = 1, timeout: float | None = N
         )
     if not wanted:
         return [], []
-    done = wanted[0]._owner.wait(wanted, num_returns, timeout)
-    ready: list[Any] = []
-    rest: list[Any] = []
-    for ref, is_ready in zip(given, done, strict=True):
-        (ready if is_ready and len(ready) < num_returns else rest).append(ref)
-    return ready, rest
+    rest, ready = given, []
+    for position in reversed(wanted[0]._owner.wait(wanted, num_returns, timeout)):
+        ready.append(rest.pop(position))
+    return ready[::-1], rest
 
 
 def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:

@@ -113,7 +113,7 @@ class TaskRunner:
         if self._peers.stream(message.address) is not None:
             self._machine.granted(lease, time.monotonic())
             if reclaim is not None:
-                self._machine.reclaim(lease.lease_id, reclaim.idle_only)
+                self._machine.reclaim(lease.lease_id, reclaim.idle_only, time.monotonic())
         else:
             self._machine.unreachable(lease)
         self._schedule_flush()
@@ -121,7 +121,7 @@ class TaskRunner:
     def reclaim(self, message: m.Reclaim) -> None:
         if message.lease_id in self._grants:
             self._grants[message.lease_id] = message
-        self._machine.reclaim(message.lease_id, message.idle_only)
+        self._machine.reclaim(message.lease_id, message.idle_only, time.monotonic())
         self._schedule_flush()
 
     def lease_lost(self, message: m.LeaseLost) -> None:

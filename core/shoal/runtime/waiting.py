@@ -16,7 +16,7 @@ class Waiter:
     A lock is the cheapest thing that a thread can wait on and that a signal (the notebook's stop button) interrupts.
     """
 
-    __slots__ = ("_early", "_lock", "_tokens", "failed")
+    __slots__ = ("_early", "_lock", "_tokens", "failed", "over")
 
     def __init__(self, count: int, early: Callable[[Entry], Payload | None] | None = None) -> None:
         """Wait for *count* values; ``early(entry)`` may return an error that ends the wait at once."""
@@ -26,12 +26,16 @@ class Waiter:
         self._early = early
         #: The error that ended the wait, if one did.
         self.failed: Payload | None = None
+        #: Nobody waits any more.
+        self.over = False
 
     @property
     def missing(self) -> int:
         return len(self._tokens)
 
     def __call__(self, entry: Entry) -> None:
+        if self.over:
+            return
         if self._early is not None and self.failed is None:
             self.failed = self._early(entry)
         try:
@@ -44,4 +48,5 @@ class Waiter:
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for *timeout* seconds at most; returns whether all values came."""
-        return self._lock.acquire(timeout=-1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX)))
+        seconds = -1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))
+        return self._lock.acquire(timeout=seconds)

@@ -116,7 +116,7 @@ class ObjectRefGenerator:
         if self._finished:
             raise StopIteration
         ref = self._yields.next_ref
-        if not self._owner.wait([ref], 1, timeout)[0]:
+        if not self._owner.wait([ref], 1, timeout):
             raise GetTimeoutError(f"Waited {timeout:g} s for the next value of `{self.task_id}`.", timeout=timeout)
         if self._take():
             return ref

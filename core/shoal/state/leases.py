@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import itertools
 from collections.abc import Iterable, Iterator
 
 from shoal.model.placement import SchedulingClass
@@ -415,13 +416,13 @@ class LeaseMachine:
     def _plan(self, group: Group, missing: list[int]) -> list[Ledger] | None:
         wanted = [group.bundles[number] for number in missing]
         taken = {share.node_id for share in group.shares if share is not None}
-        candidates = [node for node in self.nodes.values() if node.reserved_for in ("", group.group_id)]
-        tries = [candidates[:FIRST_TRY], candidates] if len(candidates) > FIRST_TRY else [candidates]
-        for nodes in tries:
-            chosen = bundles.plan(wanted, group.strategy, nodes, lambda node: node.free, taken)
-            if chosen is not None:
-                return chosen
-        return None
+        roomiest = list(itertools.islice(self._index.by_room(max(wanted)), FIRST_TRY))
+        chosen = bundles.plan(wanted, group.strategy, roomiest, lambda node: node.free, taken)
+        if chosen is None:
+            own = str(group.group_id)
+            allowed = [node for node in self.nodes.values() if node.reserved_for in ("", own)]
+            chosen = bundles.plan(wanted, group.strategy, allowed, lambda node: node.free, taken)
+        return chosen
 
     def _why_no_group(self, group: Group) -> str:
         """Return why a group could not be placed on empty nodes either; "" if it could."""

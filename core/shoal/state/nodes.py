@@ -86,11 +86,16 @@ class NodeIndex:
 
     def with_most_room(self, asked: Resources) -> Ledger | None:
         """Return the node that has most free of the rarest thing asked for; with nothing asked, the least used."""
-        name = self._rarest(asked)
-        if not name:
+        if not self._rarest(asked):
             return self.with_fewest_leases(asked)
+        return _first(self.by_room(asked), asked)
+
+    def by_room(self, asked: Resources) -> Iterator[Ledger]:
+        """Give the nodes in order of what they have free of the rarest thing asked for, down to what is asked."""
+        name = self._rarest(asked) or CPUS
         buckets = self._buckets.get(name)
-        return _first(buckets.descending(dict(asked)[name]), asked) if buckets is not None else None
+        if buckets is not None:
+            yield from buckets.descending(dict(asked).get(name, 0.0))
 
     def with_fewest_leases(self, asked: Resources) -> Ledger | None:
         return _first(self._buckets[""].ascending(), asked)

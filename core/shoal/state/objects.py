@@ -18,8 +18,17 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from shoal.model.messages import Payload
+
+
+class Watcher(Protocol):
+    """Is called with an entry that is ready, on any thread; not any more once it is over."""
+
+    over: bool
+
+    def __call__(self, entry: Entry, /) -> None: ...
 
 
 @dataclasses.dataclass(slots=True)
@@ -174,6 +183,24 @@ class ObjectTable:
                     entry.waiters.append(waiter)
                 return
         waiter(entry)
+
+    def watch(self, entries: Iterable[Entry], watcher: Watcher) -> None:
+        """Call *watcher* with each of *entries* when it is ready, until it is ``over``.
+
+        One that is over is forgotten when the next comes, so that leaving costs nothing.
+        """
+        already = []
+        with self._lock:
+            for entry in entries:
+                if entry.payload is not None:
+                    already.append(entry)
+                elif entry.waiters is None:
+                    entry.waiters = [watcher]
+                else:
+                    entry.waiters = [waiter for waiter in entry.waiters if not getattr(waiter, "over", False)]
+                    entry.waiters.append(watcher)
+        for entry in already:
+            watcher(entry)
 
     def forget_waiter(self, entry: Entry, waiter: Callable[[Entry], None]) -> None:
         with self._lock:

@@ -30,6 +30,9 @@ MAX_DEPTH = 1_000
 STALL = 0.03
 #: Seconds a lease is kept warm without work.
 IDLE_KEEP = 1.0
+#: Seconds for which a lease is kept, while there is work for it, although others wait for their turn. Handing one over
+#: costs several round trips.
+TURN = 0.1
 #: Leases wanted for one class at most.
 MAX_WANTED = 1_024
 
@@ -71,6 +74,10 @@ class Lease:
     waiting: bool = False
     #: The controller wants it back as soon as it drains: send nothing more.
     draining: bool = False
+    #: When it was granted.
+    since: float = 0.0
+    #: The controller wants it back as soon as its turn is over.
+    turn_ends: bool = False
     #: The controller wants it back as soon as it idles.
     wanted_back: bool = False
     #: A recall is under way.
@@ -130,6 +137,10 @@ class _Lane:
     kind: SchedulingClass
     queue: deque[Task] = dataclasses.field(default_factory=deque)
     leases: dict[str, Lease] = dataclasses.field(default_factory=dict)
+    #: Those that may have room: all others were full, or closed, when they were last looked at.
+    roomy: dict[str, Lease] = dataclasses.field(default_factory=dict)
+    #: Those that are to be given back when they have nothing left.
+    leaving: dict[str, Lease] = dataclasses.field(default_factory=dict)
     #: The number of leases the controller was last told we want.
     told: int = 0
 
@@ -157,10 +168,10 @@ class TaskMachine:
 
     def granted(self, lease: Lease, now: float) -> None:
         """The controller has granted a lease."""
-        lease.progress = now
+        lease.progress = lease.since = now
         self.leases[lease.lease_id] = lease
         self._lane_of(lease.kind).leases[lease.lease_id] = lease
-        self._dirty.add(lease.kind)
+        self._look_at(lease)
 
     def unreachable(self, lease: Lease) -> None:
         """The executor of a lease that the controller believes to be ours does not answer us."""
@@ -188,6 +199,7 @@ class TaskMachine:
             return
         lease.recalled = False
         lease.waiting = lease.waiting or waiting
+        self._look_at(lease)
         queue = self._lane_of(lease.kind).queue
         for task_id in reversed(task_ids):
             task = self.tasks.get(task_id)
@@ -202,7 +214,6 @@ class TaskMachine:
             # These crossed its word: they lie behind the waiting task, which may wait for one of them.
             lease.recalled = True
             self._actions.append(SendRecall(lease))
-        self._dirty.add(lease.kind)
 
     def resumed(self, lease_id: str, now: float) -> None:
         """The task that waited on this lease goes on."""
@@ -210,18 +221,15 @@ class TaskMachine:
         if lease is not None:
             lease.waiting = False
             lease.progress = now
-            self._dirty.add(lease.kind)
+            self._look_at(lease)
 
-    def reclaim(self, lease_id: str, idle_only: bool) -> None:
-        """The controller wants a lease back."""
+    def reclaim(self, lease_id: str, idle_only: bool, now: float) -> None:
+        """The controller wants a lease back: when it next idles, or when its turn is over."""
         lease = self.leases.get(lease_id)
         if lease is not None:
-            lease.wanted_back = True
-            lease.draining = lease.draining or not idle_only
-            if lease.draining and len(lease.sent) > 1 and not lease.recalled:
-                lease.recalled = True
-                self._actions.append(SendRecall(lease))
-            self._dirty.add(lease.kind)
+            self._leaves(lease)
+            lease.turn_ends = lease.turn_ends or not idle_only
+            self._end_turn(lease, now)
 
     def lost(self, lease_id: str, begun: str, detail: Any) -> None:
         """The executor behind a lease is gone; *begun* is the task it began last ("" none, "?" unknown).
@@ -233,7 +241,7 @@ class TaskMachine:
         if lease is None:
             return
         lane = self._lane_of(lease.kind)
-        lane.leases.pop(lease_id, None)
+        self._forget(lane, lease)
         may_have_begun = begun == "?"
         for task_id, task in reversed(list(lease.sent.items())):
             may_have_begun = may_have_begun or task_id == begun
@@ -289,8 +297,9 @@ class TaskMachine:
             for lease in lane.leases.values():
                 if not lease.sent:
                     if now - lease.progress > IDLE_KEEP:
-                        lease.wanted_back = True
-                        self._dirty.add(lane.kind)
+                        self._leaves(lease)
+                elif lease.turn_ends and not lease.draining and now - lease.since >= TURN:
+                    self._end_turn(lease, now)
                 elif len(lease.sent) > 1 and now - lease.progress > STALL and not lease.recalled:
                     # What was thought to be short is not. The rest goes elsewhere, or waits here for a better place.
                     lease.recalled = lease.stalled = True
@@ -331,10 +340,11 @@ class TaskMachine:
             return
         open_leases = [
             lease
-            for lease in lane.leases.values()
+            for lease in lane.roomy.values()
             if not (lease.waiting or lease.draining or lease.recalled or lease.stalled)
         ]
         open_leases.sort(key=lambda lease: len(lease.sent))
+        lane.roomy.clear()
         for position, lease in enumerate(open_leases):
             batch: list[Task] = []
             # An even share of what waits, so that a handful of short tasks still runs in parallel.
@@ -357,12 +367,18 @@ class TaskMachine:
                 batch.append(task)
             if batch:
                 self._actions.append(Send(lease, batch))
+            if not queue:
+                # Whatever room is left is still there when the next task comes.
+                lane.roomy.update((lease.lease_id, lease) for lease in open_leases[position:])
+                break
 
     def _give_back(self, lane: _Lane) -> None:
-        for lease in [lease for lease in lane.leases.values() if lease.wanted_back and not lease.sent]:
+        if not lane.leaving:
+            return
+        for lease in [lease for lease in lane.leaving.values() if not lease.sent]:
             if lane.queue and not lease.draining:
                 continue
-            del lane.leases[lease.lease_id]
+            self._forget(lane, lease)
             del self.leases[lease.lease_id]
             lane.told -= 1
             self._actions.append(GiveBack(lease))
@@ -391,7 +407,32 @@ class TaskMachine:
             lease.expected = max(0.0, lease.expected - task.expected)
         else:
             lease.expected = 0.0
+        self._look_at(lease)
+
+    def _end_turn(self, lease: Lease, now: float) -> None:
+        """Send nothing more to a lease that others wait for, unless its turn has only begun."""
+        if lease.turn_ends and not lease.draining and now - lease.since >= TURN:
+            lease.draining = True
+            self._dirty.add(lease.kind)
+            if len(lease.sent) > 1 and not lease.recalled:
+                lease.recalled = True
+                self._actions.append(SendRecall(lease))
+
+    def _look_at(self, lease: Lease) -> None:
+        """Something about a lease has changed: it may have room now."""
+        self._lane_of(lease.kind).roomy[lease.lease_id] = lease
         self._dirty.add(lease.kind)
+
+    def _leaves(self, lease: Lease) -> None:
+        """Give a lease back when it has nothing left."""
+        lease.wanted_back = True
+        self._lane_of(lease.kind).leaving[lease.lease_id] = lease
+        self._dirty.add(lease.kind)
+
+    @staticmethod
+    def _forget(lane: _Lane, lease: Lease) -> None:
+        for leases in (lane.leases, lane.roomy, lane.leaving):
+            leases.pop(lease.lease_id, None)
 
     @staticmethod
     def _use_retry(task: Task) -> None:

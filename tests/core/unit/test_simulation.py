@@ -308,7 +308,7 @@ class Owner:
             self._streams[lease.address] = executor
             self.machine.granted(lease, self.world.now)
             if reclaim is not None:
-                self.machine.reclaim(lease.lease_id, reclaim)
+                self.machine.reclaim(lease.lease_id, reclaim, self.world.now)
         else:
             self.machine.unreachable(lease)
         self.flush()
@@ -316,7 +316,7 @@ class Owner:
     def reclaim(self, lease_id: str, idle_only: bool) -> None:
         if lease_id in self._grants:
             self._grants[lease_id] = idle_only
-        self.machine.reclaim(lease_id, idle_only)
+        self.machine.reclaim(lease_id, idle_only, self.world.now)
         self.flush()
 
     def lease_lost(self, lease_id: str, begun: str, cause: str) -> None:

@@ -12,6 +12,7 @@ from shoal.state.tasks import (
     MAX_WANTED,
     STALL,
     TARGET_BACKLOG,
+    TURN,
     Action,
     Fail,
     GiveBack,
@@ -269,7 +270,7 @@ def test_a_lease_wanted_back_when_idle_goes_when_the_queue_is_empty() -> None:
     lease = make_lease(1)
     machine.granted(lease, 0.0)
     machine.flush(0.0)
-    machine.reclaim(lease.lease_id, idle_only=True)
+    machine.reclaim(lease.lease_id, idle_only=True, now=0.0)
     assert machine.flush(0.0) == []
     machine.finished("task-0", 1.0, 1.0)
     assert sent(machine.flush(1.0)) == {"lease-1": ["task-1"]}
@@ -282,8 +283,8 @@ def test_a_draining_lease_is_recalled_and_goes_in_spite_of_a_queue() -> None:
     lease = learn(machine, 0.001)
     submit(machine, 4)
     machine.flush(0.0)
-    machine.reclaim(lease.lease_id, idle_only=False)
-    machine.reclaim(lease.lease_id, idle_only=False)
+    machine.reclaim(lease.lease_id, idle_only=False, now=TURN)
+    machine.reclaim(lease.lease_id, idle_only=False, now=TURN)
     assert machine.flush(0.0) == [SendRecall(lease)]
     machine.returned(lease.lease_id, ("task-1", "task-2", "task-3"), False, 0.0)
     machine.flush(0.0)
@@ -480,3 +481,18 @@ def test_retries_without_end_never_run_out() -> None:
         machine.lost(lease.lease_id, "task-1", None)
         assert task.attempt == attempt + 1
     assert "task-1" in machine.tasks
+
+
+def test_a_lease_that_others_wait_for_is_kept_for_its_turn() -> None:
+    machine, lease = TaskMachine(), make_lease(1)
+    for number in range(3):
+        machine.submit(make_task(number))
+    machine.granted(lease, 1.0)
+    machine.flush(1.0)
+    machine.reclaim(lease.lease_id, idle_only=False, now=1.0)
+    machine.finished("task-0", 0.001, 1.0)
+    (send,) = [action for action in machine.flush(1.0) if isinstance(action, Send)]  # its turn has only begun
+    machine.tick(1.0 + TURN)
+    for task in send.tasks:
+        machine.finished(task.task_id, 0.001, 1.0 + TURN)
+    assert GiveBack(lease) in machine.flush(1.0 + TURN)
