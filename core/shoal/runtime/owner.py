@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -264,13 +265,7 @@ class Owner:
         return [self._load(entry) for entry in entries]
 
     def wait(self, refs: Sequence[ObjectRef], num_ready: int, timeout: float | None) -> list[int]:
-        """Wait until *num_ready* of *refs* are ready, or *timeout* seconds; returns the positions of the first.
-
-        It looks no further than it has to: a loop that takes one ready ref after the other from a list stays linear.
-        """
-        ready = self._ready_among(refs, num_ready)
-        if len(ready) == num_ready:
-            return ready
+        """Wait until *num_ready* of *refs* are ready, or *timeout* seconds; returns the positions of the first."""
         missing = [entry for entry in map(self._entry, refs) if entry.payload is None]
         needed = num_ready - (len(refs) - len(missing))
         if needed > 0:
@@ -282,19 +277,21 @@ class Owner:
                     waiter.wait(timeout)
                 finally:
                     waiter.over = True
-        return self._ready_among(refs, num_ready)
+        ready = (position for position, ref in enumerate(refs) if self._entry(ref).payload is not None)
+        return list(itertools.islice(ready, num_ready))
 
-    def _ready_among(self, refs: Sequence[ObjectRef], count: int) -> list[int]:
-        """Return the positions of the first *count* refs that are ready."""
-        ready = []
+    def find_ready(self, refs: Sequence[object]) -> int | None:
+        """Return the position of the first ref that is ready; stops at whatever is no ref of ours."""
         find = self.table.get
         for position, ref in enumerate(refs):
+            if type(ref) is not ObjectRef:
+                return None
             entry = find(ref._id)
-            if entry is not None and entry.payload is not None and ref._owner is self:
-                ready.append(position)
-                if len(ready) == count:
-                    break
-        return ready
+            if entry is None or ref._owner is not self:
+                return None
+            if entry.payload is not None:
+                return position
+        return None
 
     async def wait_async(self, ref: ObjectRef) -> objects.Entry:
         """Wait until *ref* is ready, on the caller's own event loop."""
