@@ -12,7 +12,6 @@ from shoal.model.options import is_number
 from shoal.runtime.refs import ObjectRef
 from shoal.runtime.yields import ObjectRefGenerator
 
-
 #: Refs from which on ``wait`` does not check the whole list before it looks for one that is ready.
 LONG = 50
 

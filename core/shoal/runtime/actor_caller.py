@@ -142,6 +142,9 @@ class ActorCaller:
         return True
 
     def kill(self, actor_id: str, cause: str = "it was killed", *, restart: bool = False) -> None:
+        calls = self._actors.get(actor_id)
+        if calls is not None:
+            calls.held = True
         self._owner.controller.tell(m.KillActor(actor_id, cause, restart))
 
     def freed(self, object_id: str) -> None:

@@ -62,6 +62,8 @@ class Executor:
         self._active: dict[str, Item] = {}
         #: The call that ends the actor when all others have ended.
         self._stop: Item | None = None
+        #: The actor is about to end: calls that have not begun are left to the news of its death.
+        self._leaving = False
         self._waits_under_way = 0
         self._output_lock = threading.Lock()
         self._preloaded: set[str] = set()
@@ -148,6 +150,8 @@ class Executor:
     def _arrived(self, item: Item) -> None:
         if item.run.lease_id and item.run.lease_id != self._bound.lease_id:
             self._early.append(item)
+            return
+        if self._leaving:
             return
         if item.recipe.method == STOP:
             self._stop = item
@@ -288,6 +292,7 @@ class Executor:
     def _stop_if_done(self) -> None:
         if self._stop is not None and not self._pending and not self._active:
             stop, self._stop = self._stop, None
+            self._leaving = True
             self.owner.start_soon(self._stop_gracefully(stop))
 
     async def _stop_gracefully(self, stop: Item) -> None:
@@ -332,6 +337,8 @@ class Executor:
     def _begin(self, item: Item) -> bool:
         """Take an item for running, unless somebody else has taken it."""
         task_id = item.run.task_id
+        if self._leaving:
+            return False
         self._active[task_id] = item
         if self._pending.pop(task_id, None) is None:
             del self._active[task_id]
@@ -344,6 +351,7 @@ class Executor:
     def _ended(self, outcome: Outcome) -> None:
         if outcome.item.recipe.method == CREATE:
             self._choose_lane()
+        self._leaving = self._leaving or outcome.item.exits
         self.owner.inbox.put(self._finish, outcome)
 
     def _choose_lane(self) -> None:

@@ -9,6 +9,7 @@ are those of the state machines; the owner's parts carry them out: :class:`TaskR
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
@@ -326,8 +327,14 @@ class Owner:
 
     def is_actor_call(self, object_id: str) -> bool:
         """Whether an object that is not ready is to be made by a call of an actor."""
-        work = self.results.maker(object_id)
-        return work is not None and bool(work.target.method)
+        answer: concurrent.futures.Future[bool] = concurrent.futures.Future()
+
+        def look(_: None) -> None:
+            work = self.results.maker(object_id)
+            answer.set_result(work is not None and bool(work.target.method))
+
+        self.inbox.put(look, None)  # behind its submission
+        return answer.result(ANSWER_TIMEOUT)
 
     def hold(self, object_id: str, owner_address: str) -> ObjectRef:
         """Make a ref that has arrived inside a value."""

@@ -33,6 +33,8 @@ class ActorCalls:
     #: Where the actor is; "" until it lives, and while it restarts.
     address: str = ""
     executor_id: str = ""
+    #: This process has had it killed: what is called from now on is not for the process that still lives.
+    held: bool = False
     #: Why the actor is dead; "" while it is not.
     cause: str = ""
     stderr: str = ""
@@ -51,13 +53,13 @@ class ActorCalls:
         self.queue[call.task_id] = call
 
     def alive(self, address: str, executor_id: str) -> list[Call]:
-        self.address, self.executor_id = address, executor_id
+        self.address, self.executor_id, self.held = address, executor_id, False
         return self.sendable()
 
     def sendable(self) -> list[Call]:
         """Take the calls that can leave now; they count as sent."""
         calls: list[Call] = []
-        if not self.address:
+        if not self.address or self.held:
             return calls
         for call in self.queue.values():
             if not call.ready:

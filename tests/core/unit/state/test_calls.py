@@ -116,3 +116,12 @@ def test_a_call_that_failed_is_made_again_first() -> None:
     assert calls.again("task-1") == [call]
     assert (call.retries_left, call.attempt) == (0, 1)
     assert list(calls.queue.values()) == [waiting]
+
+
+def test_what_is_called_after_a_kill_is_not_for_the_process_that_still_lives() -> None:
+    calls = ActorCalls("actor-1", address="old")
+    calls.held = True
+    call = add(calls, 1)
+    assert calls.sendable() == []
+    assert calls.restarting() == []
+    assert calls.alive("new", "exec-2") == [call]
