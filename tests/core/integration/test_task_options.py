@@ -261,20 +261,16 @@ def test_a_recursion_without_end_is_an_error(embedded):
 # -- waiting -----------------------------------------------------------------------------------------------------
 
 
-def test_waiting_for_one_after_the_other_is_linear(embedded):
-    """Each wait looks at what it needs: ten times as many refs take about ten times as long, not a hundred times."""
-
-    def drain(count):
-        rest = [shoal.put(i) for i in range(count)]
-        begin = time.process_time()
-        while rest:
-            ready, rest = shoal.wait(rest)
-            assert len(ready) == 1
-        return time.process_time() - begin
-
-    drain(500)
-    few, many = min(drain(1_000) for _ in range(3)), drain(10_000)
-    assert many < 60 * few
+def test_waiting_looks_no_further_than_it_has_to(embedded):
+    owner = session._session.owner
+    pending = shoal.remote(time.sleep).remote(0.5)
+    refs = [pending, shoal.put(1), *[object()] * 10_000]
+    assert owner.find_ready(refs) == 1
+    assert owner.find_ready([pending, object()]) is None
+    many = [shoal.put(i) for i in range(200)]
+    for number in range(200):
+        ready, many = shoal.wait(many)
+        assert shoal.get(ready) == [number]
 
 
 def test_no_thread_is_left_by_waits_that_ran_out_of_time(embedded):
