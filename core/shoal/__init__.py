@@ -9,6 +9,9 @@
 42
 """
 
+import importlib
+from typing import TYPE_CHECKING
+
 from shoal import errors, output
 from shoal._version import __version__
 from shoal.api.actors import ActorHandle, exit_actor, get_actor, kill, method, stop
@@ -21,18 +24,58 @@ from shoal.api.values import cancel, get, put, wait
 from shoal.runtime.refs import ObjectRef
 from shoal.runtime.yields import ObjectRefGenerator
 
+if TYPE_CHECKING:
+    from shoal.api.actor_pool import ActorPool
+    from shoal.api.distributed_queue import Queue
+    from shoal.api.futures import Executor
+    from shoal.api.iteration import as_completed, map
+    from shoal.api.joblib_backend import register_joblib
+    from shoal.api.nodes import Node, available_resources, cluster_resources, nodes
+    from shoal.api.process_pool import Pool
+
+#: Imported when they are first used: `import shoal` is quick for everybody.
+_LATE = {
+    "ActorPool": "shoal.api.actor_pool",
+    "Queue": "shoal.api.distributed_queue",
+    "Executor": "shoal.api.futures",
+    "as_completed": "shoal.api.iteration",
+    "map": "shoal.api.iteration",
+    "register_joblib": "shoal.api.joblib_backend",
+    "Node": "shoal.api.nodes",
+    "available_resources": "shoal.api.nodes",
+    "cluster_resources": "shoal.api.nodes",
+    "nodes": "shoal.api.nodes",
+    "Pool": "shoal.api.process_pool",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATE:
+        raise AttributeError(f"module `shoal` has no attribute `{name}`")
+    value = globals()[name] = getattr(importlib.import_module(_LATE[name]), name)
+    return value
+
+
 __all__ = [
     "ActorClass",
     "ActorHandle",
+    "ActorPool",
     "Cluster",
+    "Executor",
+    "Node",
     "NodeAffinity",
     "ObjectRef",
     "ObjectRefGenerator",
     "PlacementGroup",
+    "Pool",
+    "Queue",
     "RemoteFunction",
     "RuntimeContext",
     "__version__",
+    "as_completed",
+    "available_resources",
     "cancel",
+    "cluster_resources",
     "errors",
     "exit_actor",
     "get",
@@ -42,10 +85,13 @@ __all__ = [
     "is_initialized",
     "kill",
     "load_ipython_extension",
+    "map",
     "method",
+    "nodes",
     "output",
     "placement_group",
     "put",
+    "register_joblib",
     "remote",
     "remove_placement_group",
     "shutdown",

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import pickle
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import cloudpickle
-
 from shoal.api.session import owner_or_init
 from shoal.model.errors import GetTimeoutError, NameTakenError, OptionError
-from shoal.model.messages import ClaimName, FindActor, NameClaimed
 from shoal.model.options import STREAMING, ActorOptions, MethodOptions, with_changes
 from shoal.model.suggest import did_you_mean
 from shoal.runtime.refs import ObjectRef
 
 if TYPE_CHECKING:
+    from shoal.model.messages import NameClaimed
     from shoal.runtime.owner import Owner
 
 _MARK = "__shoal_method__"
@@ -191,6 +190,8 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     ValueError
         There is no such actor.
     """
+    from shoal.model.messages import FindActor
+
     if not isinstance(name, str) or not name:
         raise OptionError(f"`name` must be a name, not {name!r}.", option="name")
     owner = owner_or_init()
@@ -263,6 +264,10 @@ def claim_name(owner: Owner, actor_id: str, shape: Shape, life: ObjectRef, optio
     NameTakenError
         Another actor has, and the options say that this is an error.
     """
+    import cloudpickle
+
+    from shoal.model.messages import ClaimName
+
     policy = "keep" if options.get_if_exists else options.on_redefine
     handle = cloudpickle.dumps((options.name, shape))
     where = ("", "") if options.lifetime == "detached" else (life.id, owner.address)
@@ -281,7 +286,7 @@ def claim_name(owner: Owner, actor_id: str, shape: Shape, life: ObjectRef, optio
 
 def adopt(owner: Owner, found: NameClaimed) -> ActorHandle:
     """Make a handle of a named actor."""
-    name, shape = cloudpickle.loads(found.handle)
+    name, shape = pickle.loads(found.handle)
     object_id, address = found.life
     return ActorHandle(found.holder, name, shape, owner.hold(object_id, address) if object_id else None)
 

@@ -26,7 +26,7 @@ class RemoteFunction:
         self._options = options
         self._exported: Exported | None = None
         self._target: Target | None = None
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Submit one call and return the ref of its result at once.

@@ -57,9 +57,9 @@ def get(refs: ObjectRef | Sequence[ObjectRef], timeout: float | None = None) -> 
         The work ended without a result; see there.
     """
     __tracebackhide__ = True
-    _check_timeout(timeout)
+    check_timeout(timeout)
     single = isinstance(refs, ObjectRef)
-    wanted = [refs] if isinstance(refs, ObjectRef) else _as_refs(refs)
+    wanted = [refs] if isinstance(refs, ObjectRef) else as_refs(refs)
     if not wanted:
         return []
     try:
@@ -90,7 +90,7 @@ def wait(refs: Sequence[Any], *, num_returns: int = 1, timeout: float | None = N
         At most *num_returns* refs that are ready (their tasks may have failed), and all others; both in the order
         given.
     """
-    _check_timeout(timeout)
+    check_timeout(timeout)
     given: list[Any] = [refs] if isinstance(refs, ObjectRef | ObjectRefGenerator) else list(refs)
     if num_returns == 1 and len(given) > LONG and type(given[0]) is ObjectRef:
         # In a loop that takes one after the other, the next is among the first. To check all the others again each time
@@ -99,7 +99,7 @@ def wait(refs: Sequence[Any], *, num_returns: int = 1, timeout: float | None = N
         if first is not None:
             return [given.pop(first)], given
     # A generator is as ready as its next value.
-    wanted = _as_refs([item._yields.next_ref if isinstance(item, ObjectRefGenerator) else item for item in given])
+    wanted = as_refs([item._yields.next_ref if isinstance(item, ObjectRefGenerator) else item for item in given])
     if len(set(wanted)) != len(wanted):
         raise OptionError("`wait` takes each ref once.", option="refs")
     if not (is_number(num_returns, numbers.Integral) and 1 <= num_returns <= max(1, len(wanted))):
@@ -146,7 +146,8 @@ def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursiv
     ref._owner.cancel(ref.id, force=force, recursive=recursive)
 
 
-def _as_refs(refs: Any) -> list[ObjectRef]:
+def as_refs(refs: Any) -> list[ObjectRef]:
+    """Return a list of refs, or refuse what is none."""
     if isinstance(refs, ObjectRefGenerator):
         raise TypeError("Iterate over a generator of refs and get each ref that it gives.")
     wanted: list[Any] = list(refs) if isinstance(refs, Iterable) else [refs]
@@ -156,7 +157,8 @@ def _as_refs(refs: Any) -> list[ObjectRef]:
     return wanted
 
 
-def _check_timeout(timeout: float | None) -> None:
+def check_timeout(timeout: float | None) -> None:
+    """Refuse what is no number of seconds."""
     if timeout is not None and not (is_number(timeout) and timeout >= 0):
         raise OptionError(
             f"`timeout` must be a number of seconds from 0 up, or None, not {timeout!r}.", option="timeout"

@@ -128,6 +128,17 @@ class Controller:
 
     def _answer(self, topic: str, details: tuple[Any, ...]) -> Any:
         match topic:
+            case "nodes":
+                return tuple(
+                    (
+                        node.node_id,
+                        node.address,
+                        tuple(node.labels.items()),
+                        tuple(node.total.items()),
+                        tuple(node.free.items()),
+                    )
+                    for node in self._machine.nodes.values()
+                )
             case "names":
                 return tuple(
                     (namespace, name, holder.actor_id) for (namespace, name), holder in self._directory.names.items()

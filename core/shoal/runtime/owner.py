@@ -254,7 +254,7 @@ class Owner:
             self._request(missing)
             waiter = Waiter(len(missing), self._wakes_early)
             self.table.watch(missing, waiter)
-            with self._telling_that_we_wait():
+            with self.telling_that_we_wait():
                 try:
                     done = waiter.wait(timeout)
                 finally:
@@ -273,7 +273,7 @@ class Owner:
             self._request(missing)
             waiter = Waiter(needed)
             self.table.watch(missing, waiter)
-            with self._telling_that_we_wait():
+            with self.telling_that_we_wait():
                 try:
                     waiter.wait(timeout)
                 finally:
@@ -294,6 +294,12 @@ class Owner:
                 return position
         return None
 
+    def watch(self, refs: Sequence[ObjectRef], watcher: objects.Watcher) -> None:
+        """Have *watcher* called with each ref's entry when it is ready, on whatever thread; at once if it is."""
+        entries = [self._entry(ref) for ref in refs]
+        self._request([entry for entry in entries if entry.payload is None])
+        self.table.watch(entries, watcher)
+
     async def wait_async(self, ref: ObjectRef) -> objects.Entry:
         """Wait until *ref* is ready, on the caller's own event loop."""
         entry = self._entry(ref)
@@ -307,7 +313,7 @@ class Owner:
 
             self._request([entry])
             self.table.when_ready(entry, wake)
-            with self._telling_that_we_wait():
+            with self.telling_that_we_wait():
                 try:
                     await ready.wait()
                 finally:
@@ -469,7 +475,7 @@ class Owner:
         return payload if payload is not None and payloads.is_error(payload) else None
 
     @contextlib.contextmanager
-    def _telling_that_we_wait(self) -> Any:
+    def telling_that_we_wait(self) -> Any:
         hook = self.waiting_hook
         if hook is None:
             yield

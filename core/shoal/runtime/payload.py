@@ -19,13 +19,12 @@ from typing import Any
 from shoal.model.errors import ObjectLostError
 from shoal.model.messages import Payload
 from shoal.runtime import remote_errors
+from shoal.runtime.payload_kinds import END, ERROR, INLINE, MANY, NO_MORE, SEGMENT, is_error
 from shoal.runtime.serialization import Frame, dumps, loads, total_nbytes
 from shoal.runtime.store import Store, map_segment, split, unlink_quietly
 
 #: Values up to this many bytes travel inside messages and stay with their owner.
 INLINE_LIMIT = 100 * 1024
-
-INLINE, SEGMENT, ERROR, MANY, END = "i", "s", "e", "m", "n"
 
 
 def from_frames(frames: list[Frame], store: Store | None, name: str) -> Payload:
@@ -41,10 +40,6 @@ def from_frames(frames: list[Frame], store: Store | None, name: str) -> Payload:
 def from_error(error: BaseException) -> Payload:
     """Make the payload of a failed task."""
     return (ERROR, remote_errors.dump(error))
-
-
-def is_error(payload: Payload) -> bool:
-    return bool(payload[0] == ERROR)
 
 
 def load(payload: Payload, fetched: memoryview | None = None) -> Any:
@@ -88,4 +83,20 @@ def free(payload: Payload) -> str | None:
 
 EMPTY_ARGUMENTS: Payload = (INLINE, dumps(((), {}))[0][0])
 NONE: Payload = (INLINE, dumps(None)[0][0])
-NO_MORE: Payload = (END,)
+
+__all__ = [
+    "EMPTY_ARGUMENTS",
+    "END",
+    "ERROR",
+    "INLINE",
+    "INLINE_LIMIT",
+    "MANY",
+    "NONE",
+    "NO_MORE",
+    "SEGMENT",
+    "free",
+    "from_error",
+    "from_frames",
+    "is_error",
+    "load",
+]

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from shoal.model.errors import GetTimeoutError, SerializationError
-from shoal.model.messages import Payload
-from shoal.runtime import payload as payloads
+from shoal.runtime import payload_kinds as payloads
 from shoal.runtime.refs import ObjectRef
 
 if TYPE_CHECKING:
+    from shoal.model.messages import Payload
     from shoal.runtime.owner import Owner
 
 

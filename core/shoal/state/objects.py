@@ -18,9 +18,10 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from shoal.model.messages import Payload
+if TYPE_CHECKING:
+    from shoal.model.messages import Payload
 
 
 class Watcher(Protocol):
