@@ -104,14 +104,16 @@ class ThreadLane:
         self._limits = limits
         self._queues: dict[str, queue.SimpleQueue[Item]] = {group: queue.SimpleQueue() for group in limits}
         self._num_threads = dict.fromkeys(limits, 0)
-        self._num_idle = dict.fromkeys(limits, 0)
+        #: Calls that wait or run.
+        self._unfinished = dict.fromkeys(limits, 0)
         self._lock = threading.Lock()
 
     def put(self, item: Item) -> None:
         group = item.recipe.group if item.recipe.group in self._limits else ""
         self._queues[group].put(item)
         with self._lock:
-            if self._num_idle[group] < self._queues[group].qsize() and self._num_threads[group] < self._limits[group]:
+            self._unfinished[group] += 1
+            if self._num_threads[group] < min(self._unfinished[group], self._limits[group]):
                 self._num_threads[group] += 1
                 name = f"shoal-{group or 'call'}-{self._num_threads[group]}"
                 threading.Thread(target=self._serve, args=(group,), name=name, daemon=True).start()
@@ -126,13 +128,12 @@ class ThreadLane:
 
     def _serve(self, group: str) -> None:
         while True:
-            with self._lock:
-                self._num_idle[group] += 1
             item = self._queues[group].get()
-            with self._lock:
-                self._num_idle[group] -= 1
             if self._begin(item):
                 self._run(item)
+            with self._lock:
+                self._unfinished[group] -= 1
+            del item
 
     def _run(self, item: Item) -> None:
         try:
