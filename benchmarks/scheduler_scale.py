@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from shoal.model.placement import SchedulingClass
 from shoal.model.resources import make_resources
-from shoal.state import leases, tasks
+from shoal.state import grants, leases, tasks
 from shoal.state.bundles import Group
 
 NUM_OWNERS = 64
@@ -85,14 +85,14 @@ class Cluster:
             served: dict[str, None] = {}
             for action in actions:
                 match action:
-                    case leases.Start(lease):
+                    case grants.Start(lease):
                         self.machine.executor_started(lease.lease_id, "exec", lease.lease_id)
-                    case leases.Grant(lease) if not lease.actor_id:
+                    case grants.Grant(lease) if not lease.actor_id:
                         self.decisions += 1
                         granted = tasks.Lease(lease.lease_id, lease.kind, lease.address)
                         self.owners[lease.owner_id].granted(granted, self.now)
                         served[lease.owner_id] = None
-                    case leases.AskBack(lease, idle_only):
+                    case grants.AskBack(lease, idle_only):
                         self.owners[lease.owner_id].reclaim(lease.lease_id, idle_only, self.now)
                         served[lease.owner_id] = None
             for owner_id in served:
@@ -127,7 +127,7 @@ def run_actors(num_nodes: int, count: int) -> None:
 
     def place() -> None:
         for number in range(count):
-            cluster.machine.request_actor(leases.ActorRequest(f"actor-{number}", "owner-0", "job", ACTOR))
+            cluster.machine.request_actor(grants.ActorRequest(f"actor-{number}", "owner-0", "job", ACTOR))
             cluster.flush_controller()
 
     seconds = timed(place)

@@ -12,7 +12,7 @@ from shoal.model.placement import class_from_wire
 from shoal.model.resources import from_wire
 from shoal.observe.cluster_view import ClusterView
 from shoal.runtime.versions import versions_here
-from shoal.state import actors, leases
+from shoal.state import actors, grants, leases
 from shoal.state.bundles import Group
 from shoal.transport.stream import Comm, Stream
 
@@ -209,7 +209,7 @@ class Controller:
     def _carry_out_for_actor(self, wish: actors.Action) -> None:
         match wish:
             case actors.Place(actor):
-                request = leases.ActorRequest(actor.actor_id, actor.owner_id, actor.job_id, actor.kind)
+                request = grants.ActorRequest(actor.actor_id, actor.owner_id, actor.job_id, actor.kind)
                 self._machine.request_actor(request)
             case actors.Unplace(actor_id, lease_id):
                 self._machine.cancel_actor_request(actor_id)
@@ -219,9 +219,9 @@ class Controller:
             case actors.Changed(actor_id, state, node_id):
                 self.view.actor_changed(actor_id, state, node_id)
 
-    def _carry_out(self, action: leases.Action) -> None:
+    def _carry_out(self, action: grants.Action) -> None:
         match action:
-            case leases.Start(lease):
+            case grants.Start(lease):
                 actor = self._directory.actors.get(lease.actor_id)
                 if actor is not None:
                     self._directory.placed(lease.actor_id, lease.lease_id)
@@ -229,26 +229,26 @@ class Controller:
                 resources = lease.kind.resources
                 start = m.StartLease(lease.lease_id, lease.job_id, resources, lease.actor_id, creation)
                 self._tell_agent(lease.node_id, start)
-            case leases.Grant(lease):
+            case grants.Grant(lease):
                 if not lease.actor_id:  # an actor's is news when its `__init__` has run
                     granted = m.LeaseGranted(
                         lease.lease_id, lease.kind, lease.node_id, lease.executor_id, lease.address
                     )
                     self._tell_owners([lease.owner_id], granted)
-            case leases.End(lease, kill):
+            case grants.End(lease, kill):
                 self._tell_agent(lease.node_id, m.EndLease(lease.lease_id, kill))
-            case leases.Lost(lease, cause, stderr, begun):
+            case grants.Lost(lease, cause, stderr, begun):
                 if lease.actor_id:
                     self._directory.lost(lease.actor_id, lease.lease_id, cause, stderr)
                 else:
                     self._tell_owners([lease.owner_id], m.LeaseLost(lease.lease_id, cause, stderr, begun))
-            case leases.AskBack(lease, idle_only):
+            case grants.AskBack(lease, idle_only):
                 self._tell_owners([lease.owner_id], m.Reclaim(lease.lease_id, idle_only))
-            case leases.GroupReady(group, nodes):
+            case grants.GroupReady(group, nodes):
                 self._tell_owners([group.owner_id], m.GroupReady(group.group_id, nodes))
-            case leases.GroupFailed(group, reason):
+            case grants.GroupFailed(group, reason):
                 self._tell_owners([group.owner_id], m.GroupFailed(group.group_id, reason))
-            case leases.CannotRun(owner_id, actor_id, kind, largest, reason):
+            case grants.CannotRun(owner_id, actor_id, kind, largest, reason):
                 actor = self._directory.actors.get(actor_id)
                 listeners = actor.watchers if actor is not None else [owner_id]
                 self._tell_owners(listeners, m.Infeasible(kind, largest, actor_id, reason))

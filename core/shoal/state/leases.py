@@ -21,157 +21,42 @@ Events are methods; the actions they cause gather until :meth:`LeaseMachine.flus
 
 from __future__ import annotations
 
-import dataclasses
 import heapq
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from shoal.model.placement import SchedulingClass
-from shoal.model.resources import Resources, fits, give, make_resources, take
+from shoal.model.resources import Resources, fits, give, take
 from shoal.state import bundles
 from shoal.state.bundles import Group
-from shoal.state.nodes import CPUS, Ledger, NodeIndex
+from shoal.state.grants import (
+    Action,
+    ActorRequest,
+    AskBack,
+    CannotRun,
+    Claim,
+    End,
+    Grant,
+    GroupFailed,
+    GroupReady,
+    Lease,
+    Lost,
+    Start,
+)
+from shoal.state.nodes import CPUS, Ledger
+from shoal.state.places import Places
 
 #: Grants that may go past a request that found no room before nodes are set aside for it.
 PATIENCE = 16
 #: Seconds for which they are, at most.
 RESERVATION = 30.0
-#: Nodes that a placement group is tried on before all others.
-FIRST_TRY = 256
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class Lease:
-    """A grant. ``actor_id`` is set if the executor hosts an actor."""
-
-    lease_id: str
-    #: Leases are numbered in the order granted.
-    number: int
-    owner_id: str
-    job_id: str
-    kind: SchedulingClass
-    #: What it has taken its resources from.
-    ledger: Ledger
-    actor_id: str = ""
-    executor_id: str = ""
-    address: str = ""
-    #: Its task waits for other work and has lent its resources.
-    waiting: bool = False
-    #: The owner was asked to give it back (1: when idle, 2: as soon as it drains).
-    reclaimed: int = 0
-
-    @property
-    def node_id(self) -> str:
-        return self.ledger.node_id
-
-    @property
-    def started(self) -> bool:
-        return bool(self.address)
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class Claim:
-    """What one owner wants of one class."""
-
-    owner_id: str
-    job_id: str
-    kind: SchedulingClass
-    wanted: int
-    #: Oldest first.
-    leases: dict[str, Lease] = dataclasses.field(default_factory=dict)
-    #: How many of them are being drained.
-    num_draining: int = 0
-
-    @property
-    def missing(self) -> int:
-        return self.wanted - len(self.leases)
-
-
-@dataclasses.dataclass(slots=True)
-class ActorRequest:
-    actor_id: str
-    #: "" for a detached actor.
-    owner_id: str
-    job_id: str
-    kind: SchedulingClass
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Start:
-    """Tell the lease's node to bind an executor."""
-
-    lease: Lease
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Grant:
-    """Tell the owner that its executor is ready."""
-
-    lease: Lease
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class End:
-    """Tell the lease's node that the lease is over; with ``kill``, to end the executor."""
-
-    lease: Lease
-    kill: bool
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Lost:
-    """Tell the owner that the executor is gone."""
-
-    lease: Lease
-    cause: str
-    stderr: str
-    begun: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class AskBack:
-    lease: Lease
-    idle_only: bool
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CannotRun:
-    """No node could ever hold this; ``largest`` is what the largest nodes have of each resource asked for."""
-
-    owner_id: str
-    actor_id: str
-    kind: SchedulingClass
-    largest: Resources
-    reason: str = ""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class GroupReady:
-    """Every bundle of the group has its node."""
-
-    group: Group
-    nodes: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class GroupFailed:
-    """The group could never be placed."""
-
-    group: Group
-    reason: str
-
-
-Action = Start | Grant | End | Lost | AskBack | CannotRun | GroupReady | GroupFailed
 
 
 class LeaseMachine:
     """See the module's description. One per controller; not thread-safe."""
 
     def __init__(self) -> None:
-        self.nodes: dict[str, Ledger] = {}
+        self._places = Places()
         self.leases: dict[str, Lease] = {}
-        self.groups: dict[str, Group] = {}
-        self._index = NodeIndex()
         self._claims: dict[tuple[str, SchedulingClass], Claim] = {}
         #: Claims that want more than they have: by class and job, in the order in which they are next served.
         self._waiting: dict[tuple[SchedulingClass, str], dict[str, Claim]] = {}
@@ -182,33 +67,35 @@ class LeaseMachine:
         self._blocked_requests: dict[str, None] = {}
         #: The grant count at which a request (by its id, or its class) first found no room.
         self._blocked_since: dict[object, int] = {}
-        #: The request that nodes are set aside for, and until when (set at the next tick).
-        self._reserved_for: object = None
+        #: Until when nodes are set aside; set at the next tick.
         self._reserved_until: float | None = None
         #: CPUs held by each job.
         self._usage: dict[str, float] = {}
         #: Started task leases whose owners have not been asked for them.
         self._unasked: dict[str, Lease] = {}
-        self._feasible_cache: dict[SchedulingClass, bool] = {}
         self._actions: list[Action] = []
         self._count = 0
+
+    @property
+    def nodes(self) -> dict[str, Ledger]:
+        return self._places.nodes
+
+    @property
+    def groups(self) -> dict[str, Group]:
+        return self._places.groups
 
     # -- events --------------------------------------------------------------------------------------------------
 
     def node_joined(
         self, node_id: str, total: Resources, *, address: str = "", labels: Iterable[tuple[str, str]] = ()
     ) -> None:
-        node = self.nodes[node_id] = Ledger.of(node_id, total, address=address, labels=dict(labels))
-        self._index.add(node)
-        self._feasible_cache.clear()
+        self._places.add_node(Ledger.of(node_id, total, address=address, labels=dict(labels)))
         self._unblock()
 
     def node_left(self, node_id: str, cause: str) -> None:
-        node = self.nodes.pop(node_id, None)
+        node = self._places.remove_node(node_id)
         if node is None:
             return
-        self._index.remove(node)
-        self._feasible_cache.clear()
         for lease_id in list(node.leases):
             self.executor_died(lease_id, cause, "", "?")
         for group in self.groups.values():
@@ -227,7 +114,7 @@ class LeaseMachine:
         give(node.busy, node.free)
         node.busy = tuple((name, amount) for name, amount in amounts if name in node.total)
         take(node.busy, node.free)
-        self._changed(node)
+        self._places.changed(node)
         self._unblock()
         self._drain_overcommitted(node)
 
@@ -248,12 +135,12 @@ class LeaseMachine:
 
     def create_group(self, group: Group) -> None:
         """An owner wants a placement group."""
-        group.shares = [None] * len(group.bundles)
-        self.groups[group.group_id] = self._unplaced[group.group_id] = group
+        self._places.add_group(group)
+        self._unplaced[group.group_id] = group
 
     def remove_group(self, group_id: str) -> None:
         """End everything that runs in a group and free its bundles."""
-        group = self.groups.pop(group_id, None)
+        group = self._places.remove_group(group_id)
         if group is None:
             return
         if self._unplaced.pop(group_id, None) is not None:
@@ -269,8 +156,7 @@ class LeaseMachine:
             node = self.nodes.get(share.node_id)
             if node is not None:
                 give(tuple(share.total.items()), node.free)
-                self._changed(node)
-        self._feasible_cache.clear()
+                self._places.changed(node)
         self._unblock()
 
     def executor_started(self, lease_id: str, executor_id: str, address: str) -> None:
@@ -313,7 +199,7 @@ class LeaseMachine:
             lease.waiting = waiting
             (give if waiting else take)(lease.kind.resources, lease.ledger.free)
             self._use(lease, -1 if waiting else 1)
-            self._changed(lease.ledger)
+            self._places.changed(lease.ledger)
             if waiting:
                 self._unblock()
 
@@ -332,12 +218,12 @@ class LeaseMachine:
 
     def tick(self, now: float) -> None:
         """Time has passed."""
-        if self._reserved_for is None:
+        if self._places.reserved_for is None:
             return
         if self._reserved_until is None:
             self._reserved_until = now + RESERVATION
         elif now > self._reserved_until:
-            self._blocked_since[self._reserved_for] = self._count  # it has to wait its turn again
+            self._blocked_since[self._places.reserved_for] = self._count  # it has to wait its turn again
             self._unreserve()
 
     # -- what follows from them ----------------------------------------------------------------------------------
@@ -356,11 +242,11 @@ class LeaseMachine:
 
     @property
     def needs_tick(self) -> bool:
-        return self._reserved_for is not None
+        return self._places.reserved_for is not None
 
     def validate(self) -> None:
         """Check the invariants; for tests and the simulation."""
-        used: dict[int, dict[str, float]] = {id(node): {} for node in self._ledgers()}
+        used: dict[int, dict[str, float]] = {id(node): {} for node in self._places.ledgers()}
         for lease in self.leases.values():
             assert lease.lease_id in lease.ledger.leases, lease
             if not lease.waiting:
@@ -370,7 +256,7 @@ class LeaseMachine:
             for share in group.shares:
                 if share is not None:
                     give(tuple(share.total.items()), used[id(self.nodes[share.node_id])])
-        for ledger in self._ledgers():
+        for ledger in self._places.ledgers():
             give(ledger.busy, used[id(ledger)])
             assert all(lease_id in self.leases for lease_id in ledger.leases), ledger
             for name, total in ledger.total.items():
@@ -391,45 +277,22 @@ class LeaseMachine:
             if group.group_id in self._blocked_requests:
                 continue
             missing = [number for number, share in enumerate(group.shares) if share is None]
-            chosen = self._plan(group, missing)
+            chosen = self._places.plan_group(group, missing)
             if chosen is None:
-                reason = self._why_no_group(group) if len(missing) == len(group.bundles) else ""
+                reason = self._places.why_no_group(group) if len(missing) == len(group.bundles) else ""
                 if reason:
                     self.remove_group(group.group_id)
                     self._actions.append(GroupFailed(group, reason))
                 else:
                     self._block_request(group.group_id)
                 continue
-            for number, node in zip(missing, chosen, strict=True):
-                bundle = group.bundles[number]
-                take(bundle, node.free)
-                self._changed(node)
-                group.shares[number] = Ledger.of(node.node_id, bundle, group_id=group.group_id, bundle=number)
+            self._places.place_group(group, missing, chosen)
             del self._unplaced[group.group_id]
             self._count += 1
             self._no_longer_waits(group.group_id)
-            self._feasible_cache.clear()
             self._unblock()
             nodes = tuple(share.node_id for share in group.shares if share is not None)
             self._actions.append(GroupReady(group, nodes))
-
-    def _plan(self, group: Group, missing: list[int]) -> list[Ledger] | None:
-        wanted = [group.bundles[number] for number in missing]
-        taken = {share.node_id for share in group.shares if share is not None}
-        roomiest = list(itertools.islice(self._index.by_room(max(wanted)), FIRST_TRY))
-        chosen = bundles.plan(wanted, group.strategy, roomiest, lambda node: node.free, taken)
-        if chosen is None:
-            own = str(group.group_id)
-            allowed = [node for node in self.nodes.values() if node.reserved_for in ("", own)]
-            chosen = bundles.plan(wanted, group.strategy, allowed, lambda node: node.free, taken)
-        return chosen
-
-    def _why_no_group(self, group: Group) -> str:
-        """Return why a group could not be placed on empty nodes either; "" if it could."""
-        if bundles.plan(group.bundles, group.strategy, self.nodes.values(), lambda node: node.total) is not None:
-            return ""
-        strategy = f" with {group.strategy}" if group.strategy.startswith("STRICT") else ""
-        return f"the cluster's {len(self.nodes)} nodes could not hold its bundles{strategy} even if they were empty"
 
     def _place_actors(self) -> None:
         if not self._actor_requests:
@@ -439,12 +302,12 @@ class LeaseMachine:
             if request.actor_id in self._blocked_requests:
                 continue
             kind = request.kind
-            node = self._choose(kind, request.actor_id)
+            node = self._places.choose(kind, request.actor_id)
             if node is not None:
                 del self._actor_requests[request.actor_id]
                 self._no_longer_waits(request.actor_id)
                 self._lease(node, request.owner_id, request.job_id, kind, request.actor_id)
-            elif self._feasible(kind):
+            elif self._places.is_feasible(kind):
                 self._block_request(request.actor_id)
             else:
                 del self._actor_requests[request.actor_id]
@@ -464,7 +327,7 @@ class LeaseMachine:
             if queue is None or kind in self._blocked:
                 continue
             owner_id, claim = next(iter(queue.items()))
-            node = self._choose(kind, kind)
+            node = self._places.choose(kind, kind)
             if node is not None:
                 lease = self._lease(node, owner_id, job_id, kind)
                 claim.leases[lease.lease_id] = lease
@@ -473,7 +336,7 @@ class LeaseMachine:
                 del queue[owner_id]
                 if claim.missing > 0:
                     queue[owner_id] = claim  # behind its siblings
-            elif self._feasible(kind):
+            elif self._places.is_feasible(kind):
                 self._blocked[kind] = None
                 self._blocked_since.setdefault(kind, self._count)
                 continue
@@ -489,99 +352,10 @@ class LeaseMachine:
             else:
                 self._waiting.pop((kind, job_id), None)
 
-    def _choose(self, kind: SchedulingClass, request: object) -> Ledger | None:
-        """Return the best ledger with room for *kind*."""
-        asked, place = kind.resources, kind.placement
-        if place.group_id:
-            return next((share for share in self._shares(kind) if fits(asked, share.free)), None)
-        if self._reserved_for is not None and self._reserved_for == request:
-            for node in self._candidates(kind):
-                if node.reserved_for and fits(asked, node.free):
-                    return node
-        if place.node:
-            wished = self._find(place.node)
-            if wished is not None and wished.matches(place.labels) and self._has_room(wished, asked):
-                return wished
-            if not place.soft:
-                return None
-        if place.labels:
-            fitting = [node for node in self._candidates(kind) if self._has_room(node, asked)]
-            if place.spread or not asked:
-                return min(fitting, key=lambda node: len(node.leases), default=None)
-            return max(fitting, key=lambda node: node.free.get(CPUS, 0.0), default=None)
-        return self._index.with_fewest_leases(asked) if place.spread else self._index.with_most_room(asked)
-
-    @staticmethod
-    def _has_room(node: Ledger, asked: Resources) -> bool:
-        return not node.reserved_for and fits(asked, node.free)
-
-    def _candidates(self, kind: SchedulingClass) -> Iterator[Ledger]:
-        """Give every ledger that the class's placement allows, whether or not it has room."""
-        place = kind.placement
-        if place.group_id:
-            yield from self._shares(kind)
-            return
-        if place.node and not place.soft:
-            node = self._find(place.node)
-            nodes: Iterable[Ledger] = [node] if node is not None else []
-        else:
-            nodes = self.nodes.values()
-        for node in nodes:
-            if not place.labels or node.matches(place.labels):
-                yield node
-
-    def _shares(self, kind: SchedulingClass) -> Iterator[Ledger]:
-        group = self.groups.get(kind.placement.group_id)
-        for number, share in enumerate(group.shares if group is not None else ()):
-            if share is not None and kind.placement.bundle in (-1, number):
-                yield share
-
-    def _find(self, name: str) -> Ledger | None:
-        node = self.nodes.get(name)
-        if node is None:
-            node = next((node for node in self.nodes.values() if node.address == name), None)
-        return node
-
-    def _feasible(self, kind: SchedulingClass) -> bool:
-        """Whether the cluster as it is could ever run work of this class."""
-        known = self._feasible_cache.get(kind)
-        if known is None:
-            known = self._feasible_cache[kind] = not self._why_never(kind)
-        return known
-
-    def _why_never(self, kind: SchedulingClass) -> str:
-        """Return why no node could ever run work of this class; "" if one could."""
-        asked, place = kind.resources, kind.placement
-        if place.group_id:
-            group = self.groups.get(place.group_id)
-            if group is None:
-                return f"there is no placement group `{place.group_id}` (any more)"
-            if place.bundle >= len(group.bundles):
-                return f"`{place.group_id}` has {len(group.bundles)} bundles, numbered from 0"
-            chosen = group.bundles if place.bundle < 0 else (group.bundles[place.bundle],)
-            if any(fits(asked, dict(bundle)) for bundle in chosen):
-                return ""
-            return f"no bundle of `{place.group_id}` that it may use has that much"
-        if any(fits(asked, node.total) for node in self._candidates(kind)):
-            return ""
-        if place.node and not place.soft and self._find(place.node) is None:
-            return f"node `{place.node}` is not in the cluster"
-        if place.labels and not any(node.matches(place.labels) for node in self.nodes.values()):
-            return "no node carries these labels"
-        return "" if not self.nodes else self._most_there_is(kind)
-
-    def _most_there_is(self, kind: SchedulingClass) -> str:
-        amounts = ", ".join(f"{name}={amount:g}" for name, amount in self._largest(kind)) or "nothing of it"
-        return f"the most any node has is {amounts}"
-
-    def _largest(self, kind: SchedulingClass) -> Resources:
-        nodes = list(self._candidates(kind)) or list(self.nodes.values())
-        return make_resources(
-            {name: max((node.total.get(name, 0.0) for node in nodes), default=0.0) for name, _ in kind.resources}
-        )
-
     def _cannot_run(self, owner_id: str, actor_id: str, kind: SchedulingClass) -> None:
-        self._actions.append(CannotRun(owner_id, actor_id, kind, self._largest(kind), self._why_never(kind)))
+        self._actions.append(
+            CannotRun(owner_id, actor_id, kind, self._places.largest(kind), self._places.why_never(kind))
+        )
 
     # -- the books -----------------------------------------------------------------------------------------------
 
@@ -592,7 +366,7 @@ class LeaseMachine:
         ledger.leases[lease.lease_id] = None
         self.leases[lease.lease_id] = lease
         self._use(lease, 1)
-        self._changed(ledger)
+        self._places.changed(ledger)
         self._actions.append(Start(lease))
         return lease
 
@@ -604,7 +378,7 @@ class LeaseMachine:
         if not lease.waiting:
             give(lease.kind.resources, ledger.free)
             self._use(lease, -1)
-        self._changed(ledger)
+        self._places.changed(ledger)
         self._unblock()
         claim = self._claims.get((lease.owner_id, lease.kind)) if not lease.actor_id else None
         if claim is not None and claim.leases.pop(lease.lease_id, None) is not None:
@@ -635,10 +409,6 @@ class LeaseMachine:
         else:
             self._usage.pop(lease.job_id, None)
 
-    def _changed(self, ledger: Ledger) -> None:
-        if not ledger.group_id:
-            self._index.changed(ledger)
-
     def _unblock(self) -> None:
         """Something has become free: whoever found no room may look again."""
         self._blocked.clear()
@@ -650,22 +420,17 @@ class LeaseMachine:
 
     def _no_longer_waits(self, request: object) -> None:
         self._blocked_since.pop(request, None)
-        if self._reserved_for is not None and self._reserved_for == request:
+        if self._places.reserved_for is not None and self._places.reserved_for == request:
             self._unreserve()
 
     def _somebody_waits(self) -> bool:
         return bool(self._blocked or self._actor_requests or self._unplaced)
 
-    def _ledgers(self) -> Iterator[Ledger]:
-        yield from self.nodes.values()
-        for group in self.groups.values():
-            yield from (share for share in group.shares if share is not None)
-
     # -- making room ---------------------------------------------------------------------------------------------
 
     def _reserve_for_the_overtaken(self) -> None:
         """Set nodes aside for the first request that others have gone past too often."""
-        if self._reserved_for is not None:
+        if self._places.reserved_for is not None:
             return
         for request, since in self._blocked_since.items():
             if self._count - since < PATIENCE:
@@ -673,10 +438,9 @@ class LeaseMachine:
             nodes = self._nodes_for(request)
             if not nodes:
                 continue
-            self._reserved_for, self._reserved_until = request, None
+            self._reserved_until = None
+            self._places.set_aside(nodes, request)
             for node in nodes:
-                node.reserved_for = str(request)
-                self._index.remove(node)
                 for lease_id in node.leases:
                     self._ask(self.leases[lease_id], 2)
             return
@@ -704,15 +468,12 @@ class LeaseMachine:
             return []
         if kind.placement.group_id:
             return []
-        fitting = [node for node in self._candidates(kind) if fits(kind.resources, room(node))]
+        fitting = [node for node in self._places.candidates(kind) if fits(kind.resources, room(node))]
         return [max(fitting, key=lambda node: node.free.get(CPUS, 0.0))] if fitting else []
 
     def _unreserve(self) -> None:
-        self._reserved_for = self._reserved_until = None
-        for node in self.nodes.values():
-            if node.reserved_for:
-                node.reserved_for = ""
-                self._index.add(node)
+        self._reserved_until = None
+        self._places.put_back()
         self._unblock()
 
     def _ask_back(self) -> None:

@@ -22,7 +22,7 @@ import pytest
 
 from shoal.model.placement import SchedulingClass
 from shoal.model.resources import make_resources
-from shoal.state import leases, pool, tasks
+from shoal.state import grants, leases, pool, tasks
 
 CPU = SchedulingClass(make_resources({"num_cpus": 1}))
 HALF = SchedulingClass(make_resources({"num_cpus": 0.5}))
@@ -153,19 +153,19 @@ class Controller(Process):
         self.machine.validate()
         for action in actions:
             match action:
-                case leases.Start(lease):
+                case grants.Start(lease):
                     self._tell_agent(lease, "start_lease", lease.lease_id, lease.job_id)
-                case leases.Grant(lease):
+                case grants.Grant(lease):
                     assert lease.lease_id not in self.granted, "granted twice"
                     self.granted.add(lease.lease_id)
                     self._tell_owner(lease.owner_id, "granted", lease.lease_id, lease.kind, lease.address)
-                case leases.End(lease, kill):
+                case grants.End(lease, kill):
                     self._tell_agent(lease, "end_lease", lease.lease_id, kill)
-                case leases.Lost(lease, cause, _, begun):
+                case grants.Lost(lease, cause, _, begun):
                     self._tell_owner(lease.owner_id, "lease_lost", lease.lease_id, begun, cause)
-                case leases.AskBack(lease, idle_only):
+                case grants.AskBack(lease, idle_only):
                     self._tell_owner(lease.owner_id, "reclaim", lease.lease_id, idle_only)
-                case leases.CannotRun(owner_id, _, kind, largest):
+                case grants.CannotRun(owner_id, _, kind, largest):
                     self._tell_owner(owner_id, "infeasible", kind, largest)
 
     def _tell_owner(self, owner_id: str, handler: str, *args: Any) -> None:
@@ -173,7 +173,7 @@ class Controller(Process):
             process, owner, *_ = self.owners[owner_id]
             self.tell(process, getattr(owner, handler), *args)
 
-    def _tell_agent(self, lease: leases.Lease, handler: str, *args: Any) -> None:
+    def _tell_agent(self, lease: grants.Lease, handler: str, *args: Any) -> None:
         if lease.node_id in self.agents:
             agent = self.agents[lease.node_id]
             self.tell(agent, getattr(agent, handler), *args)

@@ -6,20 +6,8 @@ import pytest
 
 from shoal.model.placement import SchedulingClass
 from shoal.model.resources import make_resources
-from shoal.state.leases import (
-    PATIENCE,
-    RESERVATION,
-    Action,
-    ActorRequest,
-    AskBack,
-    CannotRun,
-    End,
-    Grant,
-    Lease,
-    LeaseMachine,
-    Lost,
-    Start,
-)
+from shoal.state.grants import Action, ActorRequest, AskBack, CannotRun, End, Grant, Lease, Lost, Start
+from shoal.state.leases import PATIENCE, RESERVATION, LeaseMachine
 
 CPU = SchedulingClass(make_resources({"num_cpus": 1}))
 TWO_CPUS = SchedulingClass(make_resources({"num_cpus": 2}))

@@ -9,18 +9,8 @@ import pytest
 from shoal.model.placement import Placement, SchedulingClass
 from shoal.model.resources import make_resources
 from shoal.state.bundles import Group
-from shoal.state.leases import (
-    ActorRequest,
-    AskBack,
-    CannotRun,
-    End,
-    GroupFailed,
-    GroupReady,
-    Lease,
-    LeaseMachine,
-    Lost,
-    Start,
-)
+from shoal.state.grants import ActorRequest, AskBack, CannotRun, End, GroupFailed, GroupReady, Lease, Lost, Start
+from shoal.state.leases import LeaseMachine
 
 ONE = make_resources({"num_cpus": 1})
 CPU = SchedulingClass(ONE)
