@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from shoal.api.joblib_backend import register_joblib
     from shoal.api.nodes import Node, available_resources, cluster_resources, nodes
     from shoal.api.process_pool import Pool
+    from shoal.api.why import why
+    from shoal.model.explanation import Explanation
 
 #: Imported when they are first used: `import shoal` is quick for everybody.
 _LATE = {
@@ -46,6 +48,8 @@ _LATE = {
     "cluster_resources": "shoal.api.nodes",
     "nodes": "shoal.api.nodes",
     "Pool": "shoal.api.process_pool",
+    "why": "shoal.api.why",
+    "Explanation": "shoal.model.explanation",
 }
 
 
@@ -62,6 +66,7 @@ __all__ = [
     "ActorPool",
     "Cluster",
     "Executor",
+    "Explanation",
     "Node",
     "NodeAffinity",
     "ObjectRef",
@@ -99,4 +104,5 @@ __all__ = [
     "stop",
     "unload_ipython_extension",
     "wait",
+    "why",
 ]

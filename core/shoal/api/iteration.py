@@ -66,7 +66,7 @@ class as_completed(Iterator[ObjectRef], AsyncIterator[ObjectRef]):
         self._arrivals = _Arrivals()
         if wanted:
             self._owner = wanted[0]._owner
-            self._owner.watch(wanted, self._arrivals)
+            self._entries = self._owner.watch(wanted, self._arrivals)
 
     @property
     def missing(self) -> int:
@@ -80,7 +80,7 @@ class as_completed(Iterator[ObjectRef], AsyncIterator[ObjectRef]):
             return self._left.pop(self._arrivals.queue.get_nowait())
         seconds = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
         try:
-            with self._owner.telling_that_we_wait():
+            with self._owner.telling_that_we_wait(self._entries):
                 return self._left.pop(self._arrivals.queue.get(timeout=seconds))
         except queue.Empty:
             raise self._too_late() from None

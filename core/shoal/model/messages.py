@@ -560,6 +560,26 @@ class FreeSegment(NamedTuple):
     path: str
 
 
+class Explain(NamedTuple):
+    """Anybody -> owner or executor: why is this as it is? Answered with :class:`Explained`."""
+
+    request: int
+    #: ``object``, ``task`` (that was sent there) or ``actor`` (that lives there).
+    topic: str
+    subject: str
+    #: Ids that the question has passed already: one of them again is a cycle.
+    path: tuple[str, ...]
+    #: Seconds within which the answer is wanted.
+    seconds: float
+
+
+class Explained(NamedTuple):
+    """The answer: a :class:`shoal.model.explanation.Explanation` as tuples."""
+
+    request: int
+    explanation: tuple[Any, ...]
+
+
 #: Position is the number on the wire: raise PROTOCOL_VERSION when it or a kind's fields change.
 KINDS: tuple[type[Any], ...] = (
     OwnerHello,
@@ -621,6 +641,8 @@ KINDS: tuple[type[Any], ...] = (
     ReadSegment,
     SegmentData,
     FreeSegment,
+    Explain,
+    Explained,
 )
 _NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 

@@ -158,6 +158,29 @@ class ActorCaller:
             self._abandoned.add(actor_id)
             self.kill(actor_id, "its last handle is gone")
 
+    def id_of(self, work: Work) -> str:
+        """Return the actor that is created by *work*; "" if it has been already."""
+        return next((actor_id for actor_id, created in self._created.items() if created.work is work), "")
+
+    def creation(self, actor_id: str) -> Work | None:
+        """Return the work that creates an actor of ours, until it has ended."""
+        created = self._created.get(actor_id)
+        return created.work if created is not None and self._results.awaited(created.work) else None
+
+    def actor_of(self, task_id: str) -> str:
+        """Return the actor that a call is for."""
+        return self._actor_of.get(task_id, "")
+
+    def is_queued(self, task_id: str) -> bool:
+        """Whether a call has not left this process."""
+        return task_id in self._actors[self._actor_of[task_id]].queue
+
+    def first_ahead(self, task_id: str) -> Work | None:
+        """Return the first call that a queued one may not overtake, if there is one."""
+        calls = self._actors[self._actor_of[task_id]]
+        ahead = next(iter(calls.queue.values()))
+        return ahead.spec if ahead.task_id != task_id else None
+
     def address_of(self, task_id: str) -> str:
         """Return where a call was sent; "" if it is not known."""
         actor_id = self._actor_of.get(task_id)

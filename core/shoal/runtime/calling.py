@@ -41,6 +41,10 @@ class Item:
     door: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     #: Thread or asyncio task that runs it, for a lane that runs several.
     runner: Any = None
+    #: When it began, on the monotonic clock; 0 before.
+    begun: float = 0.0
+    #: It is a generator that is ``max_pending`` values ahead.
+    waits_for_consumer: bool = False
     #: The actor ends with this call.
     exits: bool = False
 
@@ -207,10 +211,12 @@ class Caller:
         if not self._is_ahead(item, sent):
             return
         self._waits(True)
+        item.waits_for_consumer = True
         try:
             while self._is_ahead(item, sent) and not item.context.cancelled:
                 item.door.acquire(timeout=1.0)
         finally:
+            item.waits_for_consumer = False
             self._waits(False)
 
     async def _fetch(self, run: m.Run) -> None:

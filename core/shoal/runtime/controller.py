@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from shoal.model import messages as m
-from shoal.model.placement import class_from_wire
+from shoal.model.placement import SchedulingClass, class_from_wire
 from shoal.model.resources import from_wire
 from shoal.observe.cluster_view import ClusterView
 from shoal.runtime.versions import versions_here
 from shoal.state import actors, grants, leases
 from shoal.state.bundles import Group
+from shoal.state.shortage import Holder, Shortage, find_group_shortage, find_shortage
 from shoal.transport.stream import Comm, Stream
 
 #: Seconds between two looks at reservations, while there is one.
@@ -143,7 +144,47 @@ class Controller:
                 return tuple(
                     (namespace, name, holder.actor_id) for (namespace, name), holder in self._directory.names.items()
                 )
+            case "shortage":
+                return self._shortage(class_from_wire(details[0]))
+            case "group":
+                group = self._machine.groups.get(str(details[0]))
+                if group is None or group.ready:
+                    return "it was removed" if group is None else "its bundles have just been reserved"
+                found = find_group_shortage(self._machine.places, self._machine.leases, group)
+                return self._named(found) if found is not None else "no node could hold one of its bundles"
+            case "actor":
+                return self._explain_actor(str(details[0]))
         return None
+
+    def _explain_actor(self, actor_id: str) -> Any:
+        """Return what ``Explainer`` reads of an actor, or in words why there is nothing."""
+        dead = self._directory.find_dead(actor_id)
+        if dead is not None:
+            return "dead", "", "", "", 0, dead.cause, ()
+        actor = self._directory.actors.get(actor_id)
+        if actor is None:
+            return "this cluster knows no such actor"
+        address = actor.alive.address if actor.alive is not None else ""
+        lease = self._machine.leases.get(actor.lease_id)
+        node_id = lease.node_id if lease is not None else ""
+        shortage = () if actor.lease_id else self._shortage(actor.kind)
+        label = actor.name or actor.class_name
+        return actor.state, label, node_id, address, actor.num_restarts, "", shortage
+
+    def _shortage(self, kind: SchedulingClass) -> Any:
+        found = find_shortage(self._machine.places, self._machine.leases, kind)
+        return self._named(found) if found is not None else "no node could ever hold it"
+
+    def _named(self, shortage: Shortage) -> Shortage:
+        """Say what the actors among the holders are called."""
+
+        def named(holder: Holder) -> Holder:
+            actor = self._directory.actors.get(holder.who) if holder.kind == "actor" else None
+            if actor is None:
+                return holder
+            return holder._replace(who=f"`{actor.name or actor.class_name}` ({holder.who})")
+
+        return shortage._replace(holders=tuple(map(named, shortage.holders)))
 
     def _agent_message(self, node_id: str, message: m.Message) -> None:
         match message:

@@ -15,6 +15,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 from shoal.model import messages as m
@@ -64,6 +65,8 @@ class Executor:
         self._stop: Item | None = None
         #: The actor is about to end: calls that have not begun are left to the news of its death.
         self._leaving = False
+        self.owner.explainer.running = lambda: list(self._active.values())
+        self.owner.explainer.pending = lambda: list(self._pending.values())
         self._waits_under_way = 0
         self._output_lock = threading.Lock()
         self._preloaded: set[str] = set()
@@ -343,6 +346,7 @@ class Executor:
         if self._pending.pop(task_id, None) is None:
             del self._active[task_id]
             return False
+        item.begun = time.monotonic()
         if item.run.lease_id:
             self._waits_under_way = 0
             self._begun.write(task_id)

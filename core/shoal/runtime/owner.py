@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from shoal.model.errors import (
     ShoalError,
     TaskTimeoutError,
 )
+from shoal.model.explanation import Explanation
 from shoal.model.ids import new_object_id, new_task_id
 from shoal.model.options import ActorOptions
 from shoal.model.placement import class_from_wire
@@ -36,6 +38,7 @@ from shoal.runtime import session
 from shoal.runtime.actor_caller import ActorCaller
 from shoal.runtime.context import get_current
 from shoal.runtime.controller_link import ANSWER_TIMEOUT, ControllerLink
+from shoal.runtime.explainer import Explainer
 from shoal.runtime.inbox import Inbox
 from shoal.runtime.ownership import Ownership
 from shoal.runtime.peers import Peers
@@ -129,10 +132,13 @@ class Owner:
         self.results = Results(self.table, self.ownership.free, self._schedule_report)
         self.tasks = TaskRunner(self)
         self.actors = ActorCaller(self)
+        self.explainer = Explainer(self)
         #: What waits for the end of a stream.
         self._at_end: dict[str, list[Callable[[], None]]] = {}
         #: Placement groups asked for here, by id: the object that becomes ready with them.
         self._groups: dict[str, str] = {}
+        #: What threads and coroutines here wait for, and since when: the task each belongs to comes first.
+        self._waits: dict[int, tuple[str, Sequence[objects.Entry], float]] = {}
         self._on_output = on_output
         self._on_message = on_message
         self._on_peer_lost = on_peer_lost
@@ -254,7 +260,7 @@ class Owner:
             self._request(missing)
             waiter = Waiter(len(missing), self._wakes_early)
             self.table.watch(missing, waiter)
-            with self.telling_that_we_wait():
+            with self.telling_that_we_wait(missing):
                 try:
                     done = waiter.wait(timeout)
                 finally:
@@ -273,7 +279,7 @@ class Owner:
             self._request(missing)
             waiter = Waiter(needed)
             self.table.watch(missing, waiter)
-            with self.telling_that_we_wait():
+            with self.telling_that_we_wait(missing):
                 try:
                     waiter.wait(timeout)
                 finally:
@@ -294,11 +300,25 @@ class Owner:
                 return position
         return None
 
-    def watch(self, refs: Sequence[ObjectRef], watcher: objects.Watcher) -> None:
-        """Have *watcher* called with each ref's entry when it is ready, on whatever thread; at once if it is."""
+    def watch(self, refs: Sequence[ObjectRef], watcher: objects.Watcher) -> Sequence[objects.Entry]:
+        """Have *watcher* called with each ref's entry when it is ready, on whatever thread; at once if it is.
+
+        Returns the entries.
+        """
         entries = [self._entry(ref) for ref in refs]
         self._request([entry for entry in entries if entry.payload is None])
         self.table.watch(entries, watcher)
+        return entries
+
+    def explain(self, topic: str, subject: str, seconds: float) -> Explanation:
+        """Say why an ``object`` is not ready, or what an ``actor`` does; not on the event loop's own thread."""
+        self._check_usable()
+
+        async def explain() -> Explanation:
+            await asyncio.sleep(0)  # behind what this thread has submitted
+            return await self.explainer.explain(topic, subject, (), seconds)
+
+        return asyncio.run_coroutine_threadsafe(explain(), self.loop).result(2 * seconds + ANSWER_TIMEOUT)
 
     async def wait_async(self, ref: ObjectRef) -> objects.Entry:
         """Wait until *ref* is ready, on the caller's own event loop."""
@@ -313,7 +333,7 @@ class Owner:
 
             self._request([entry])
             self.table.when_ready(entry, wake)
-            with self.telling_that_we_wait():
+            with self.telling_that_we_wait([entry]):
                 try:
                     await ready.wait()
                 finally:
@@ -475,16 +495,19 @@ class Owner:
         return payload if payload is not None and payloads.is_error(payload) else None
 
     @contextlib.contextmanager
-    def telling_that_we_wait(self) -> Any:
-        hook = self.waiting_hook
-        if hook is None:
-            yield
-            return
+    def telling_that_we_wait(self, entries: Sequence[objects.Entry]) -> Any:
+        """Let it be known what the caller waits for, and that its CPU is free meanwhile."""
+        hook, context = self.waiting_hook, get_current()
+        wait = (context.task_id if context is not None else "", entries, time.monotonic())
+        self._waits[id(wait)] = wait
         try:
-            hook(True)
+            if hook is not None:
+                hook(True)
             yield
         finally:
-            hook(False)
+            if hook is not None:
+                hook(False)
+            del self._waits[id(wait)]
 
     @staticmethod
     def needs_fetch(payload: m.Payload | None) -> bool:
@@ -538,6 +561,19 @@ class Owner:
                 self.ownership.locate(entry)
             # The value may come on a user's thread (`put`), so the rest is always done from the inbox.
             self.table.when_ready(entry, lambda entry: self.inbox.put(arrived, entry))
+
+    def is_ready(self, ref: ObjectRef) -> bool:
+        return self._entry(ref).payload is not None
+
+    def waits_of(self, task_id: str) -> tuple[list[str], float] | None:
+        """Return the objects that a task waits for here and when that began; None if it does not wait."""
+        waits = [wait for wait in list(self._waits.values()) if wait[0] == task_id]
+        object_ids = [entry.object_id for _, entries, _ in waits for entry in entries if entry.payload is None]
+        return (object_ids, min(since for _, _, since in waits)) if object_ids else None
+
+    def group_of(self, object_id: str) -> str:
+        """Return the placement group that an object becomes ready with; "" if it is none's."""
+        return next((group_id for group_id, ready in self._groups.items() if ready == object_id), "")
 
     def dependency_payloads(self, work: Work) -> tuple[m.Payload, ...]:
         return tuple(self._entry(ref).payload or () for ref in work.dependencies)
@@ -675,6 +711,10 @@ class Owner:
                 self.ownership.borrowed(message)
             case m.SegmentData(request, data):
                 self._segments.arrived(request, data)
+            case m.Explain():
+                self.explainer.asked(stream, message)
+            case m.Explained():
+                self.explainer.answered(message)
             case _:
                 if self._on_message is not None:
                     self._on_message(stream, message)

@@ -76,6 +76,11 @@ class TaskRunner:
         task = self._machine.tasks.get(task_id)
         return task.lease if task is not None else None
 
+    def address_of(self, task_id: str) -> str:
+        """Return where a task was sent; "" if it was not."""
+        lease = self.lease_of(task_id)
+        return lease.address if lease is not None else ""
+
     def spec_of(self, task_id: str) -> Work | None:
         task = self._machine.tasks.get(task_id)
         return task.spec if task is not None else None

@@ -213,6 +213,10 @@ class ActorDirectory:
     def find(self, key: Key) -> Name | None:
         return self.names.get(key)
 
+    def find_dead(self, actor_id: str) -> ActorDead | None:
+        """Return how an actor has ended, if it has, and not too long ago."""
+        return self._dead.get(actor_id)
+
     def flush(self) -> list[Action]:
         """Return every action gathered since the last call."""
         actions, self._actions = self._actions, []

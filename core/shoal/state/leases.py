@@ -55,7 +55,7 @@ class LeaseMachine:
     """See the module's description. One per controller; not thread-safe."""
 
     def __init__(self) -> None:
-        self._places = Places()
+        self.places = Places()
         self.leases: dict[str, Lease] = {}
         self._claims: dict[tuple[str, SchedulingClass], Claim] = {}
         #: Claims that want more than they have: by class and job, in the order in which they are next served.
@@ -78,22 +78,22 @@ class LeaseMachine:
 
     @property
     def nodes(self) -> dict[str, Ledger]:
-        return self._places.nodes
+        return self.places.nodes
 
     @property
     def groups(self) -> dict[str, Group]:
-        return self._places.groups
+        return self.places.groups
 
     # -- events --------------------------------------------------------------------------------------------------
 
     def node_joined(
         self, node_id: str, total: Resources, *, address: str = "", labels: Iterable[tuple[str, str]] = ()
     ) -> None:
-        self._places.add_node(Ledger.of(node_id, total, address=address, labels=dict(labels)))
+        self.places.add_node(Ledger.of(node_id, total, address=address, labels=dict(labels)))
         self._unblock()
 
     def node_left(self, node_id: str, cause: str) -> None:
-        node = self._places.remove_node(node_id)
+        node = self.places.remove_node(node_id)
         if node is None:
             return
         for lease_id in list(node.leases):
@@ -114,7 +114,7 @@ class LeaseMachine:
         give(node.busy, node.free)
         node.busy = tuple((name, amount) for name, amount in amounts if name in node.total)
         take(node.busy, node.free)
-        self._places.changed(node)
+        self.places.changed(node)
         self._unblock()
         self._drain_overcommitted(node)
 
@@ -135,12 +135,12 @@ class LeaseMachine:
 
     def create_group(self, group: Group) -> None:
         """An owner wants a placement group."""
-        self._places.add_group(group)
+        self.places.add_group(group)
         self._unplaced[group.group_id] = group
 
     def remove_group(self, group_id: str) -> None:
         """End everything that runs in a group and free its bundles."""
-        group = self._places.remove_group(group_id)
+        group = self.places.remove_group(group_id)
         if group is None:
             return
         if self._unplaced.pop(group_id, None) is not None:
@@ -156,7 +156,7 @@ class LeaseMachine:
             node = self.nodes.get(share.node_id)
             if node is not None:
                 give(tuple(share.total.items()), node.free)
-                self._places.changed(node)
+                self.places.changed(node)
         self._unblock()
 
     def executor_started(self, lease_id: str, executor_id: str, address: str) -> None:
@@ -199,7 +199,7 @@ class LeaseMachine:
             lease.waiting = waiting
             (give if waiting else take)(lease.kind.resources, lease.ledger.free)
             self._use(lease, -1 if waiting else 1)
-            self._places.changed(lease.ledger)
+            self.places.changed(lease.ledger)
             if waiting:
                 self._unblock()
 
@@ -218,12 +218,12 @@ class LeaseMachine:
 
     def tick(self, now: float) -> None:
         """Time has passed."""
-        if self._places.reserved_for is None:
+        if self.places.reserved_for is None:
             return
         if self._reserved_until is None:
             self._reserved_until = now + RESERVATION
         elif now > self._reserved_until:
-            self._blocked_since[self._places.reserved_for] = self._count  # it has to wait its turn again
+            self._blocked_since[self.places.reserved_for] = self._count  # it has to wait its turn again
             self._unreserve()
 
     # -- what follows from them ----------------------------------------------------------------------------------
@@ -242,11 +242,11 @@ class LeaseMachine:
 
     @property
     def needs_tick(self) -> bool:
-        return self._places.reserved_for is not None
+        return self.places.reserved_for is not None
 
     def validate(self) -> None:
         """Check the invariants; for tests and the simulation."""
-        used: dict[int, dict[str, float]] = {id(node): {} for node in self._places.ledgers()}
+        used: dict[int, dict[str, float]] = {id(node): {} for node in self.places.ledgers()}
         for lease in self.leases.values():
             assert lease.lease_id in lease.ledger.leases, lease
             if not lease.waiting:
@@ -256,7 +256,7 @@ class LeaseMachine:
             for share in group.shares:
                 if share is not None:
                     give(tuple(share.total.items()), used[id(self.nodes[share.node_id])])
-        for ledger in self._places.ledgers():
+        for ledger in self.places.ledgers():
             give(ledger.busy, used[id(ledger)])
             assert all(lease_id in self.leases for lease_id in ledger.leases), ledger
             for name, total in ledger.total.items():
@@ -277,16 +277,16 @@ class LeaseMachine:
             if group.group_id in self._blocked_requests:
                 continue
             missing = [number for number, share in enumerate(group.shares) if share is None]
-            chosen = self._places.plan_group(group, missing)
+            chosen = self.places.plan_group(group, missing)
             if chosen is None:
-                reason = self._places.why_no_group(group) if len(missing) == len(group.bundles) else ""
+                reason = self.places.why_no_group(group) if len(missing) == len(group.bundles) else ""
                 if reason:
                     self.remove_group(group.group_id)
                     self._actions.append(GroupFailed(group, reason))
                 else:
                     self._block_request(group.group_id)
                 continue
-            self._places.place_group(group, missing, chosen)
+            self.places.place_group(group, missing, chosen)
             del self._unplaced[group.group_id]
             self._count += 1
             self._no_longer_waits(group.group_id)
@@ -302,12 +302,12 @@ class LeaseMachine:
             if request.actor_id in self._blocked_requests:
                 continue
             kind = request.kind
-            node = self._places.choose(kind, request.actor_id)
+            node = self.places.choose(kind, request.actor_id)
             if node is not None:
                 del self._actor_requests[request.actor_id]
                 self._no_longer_waits(request.actor_id)
                 self._lease(node, request.owner_id, request.job_id, kind, request.actor_id)
-            elif self._places.is_feasible(kind):
+            elif self.places.is_feasible(kind):
                 self._block_request(request.actor_id)
             else:
                 del self._actor_requests[request.actor_id]
@@ -327,7 +327,7 @@ class LeaseMachine:
             if queue is None or kind in self._blocked:
                 continue
             owner_id, claim = next(iter(queue.items()))
-            node = self._places.choose(kind, kind)
+            node = self.places.choose(kind, kind)
             if node is not None:
                 lease = self._lease(node, owner_id, job_id, kind)
                 claim.leases[lease.lease_id] = lease
@@ -336,7 +336,7 @@ class LeaseMachine:
                 del queue[owner_id]
                 if claim.missing > 0:
                     queue[owner_id] = claim  # behind its siblings
-            elif self._places.is_feasible(kind):
+            elif self.places.is_feasible(kind):
                 self._blocked[kind] = None
                 self._blocked_since.setdefault(kind, self._count)
                 continue
@@ -354,7 +354,7 @@ class LeaseMachine:
 
     def _cannot_run(self, owner_id: str, actor_id: str, kind: SchedulingClass) -> None:
         self._actions.append(
-            CannotRun(owner_id, actor_id, kind, self._places.largest(kind), self._places.why_never(kind))
+            CannotRun(owner_id, actor_id, kind, self.places.largest(kind), self.places.why_never(kind))
         )
 
     # -- the books -----------------------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ class LeaseMachine:
         ledger.leases[lease.lease_id] = None
         self.leases[lease.lease_id] = lease
         self._use(lease, 1)
-        self._places.changed(ledger)
+        self.places.changed(ledger)
         self._actions.append(Start(lease))
         return lease
 
@@ -378,7 +378,7 @@ class LeaseMachine:
         if not lease.waiting:
             give(lease.kind.resources, ledger.free)
             self._use(lease, -1)
-        self._places.changed(ledger)
+        self.places.changed(ledger)
         self._unblock()
         claim = self._claims.get((lease.owner_id, lease.kind)) if not lease.actor_id else None
         if claim is not None and claim.leases.pop(lease.lease_id, None) is not None:
@@ -420,7 +420,7 @@ class LeaseMachine:
 
     def _no_longer_waits(self, request: object) -> None:
         self._blocked_since.pop(request, None)
-        if self._places.reserved_for is not None and self._places.reserved_for == request:
+        if self.places.reserved_for is not None and self.places.reserved_for == request:
             self._unreserve()
 
     def _somebody_waits(self) -> bool:
@@ -430,7 +430,7 @@ class LeaseMachine:
 
     def _reserve_for_the_overtaken(self) -> None:
         """Set nodes aside for the first request that others have gone past too often."""
-        if self._places.reserved_for is not None:
+        if self.places.reserved_for is not None:
             return
         for request, since in self._blocked_since.items():
             if self._count - since < PATIENCE:
@@ -439,7 +439,7 @@ class LeaseMachine:
             if not nodes:
                 continue
             self._reserved_until = None
-            self._places.set_aside(nodes, request)
+            self.places.set_aside(nodes, request)
             for node in nodes:
                 for lease_id in node.leases:
                     self._ask(self.leases[lease_id], 2)
@@ -468,12 +468,12 @@ class LeaseMachine:
             return []
         if kind.placement.group_id:
             return []
-        fitting = [node for node in self._places.candidates(kind) if fits(kind.resources, room(node))]
+        fitting = [node for node in self.places.candidates(kind) if fits(kind.resources, room(node))]
         return [max(fitting, key=lambda node: node.free.get(CPUS, 0.0))] if fitting else []
 
     def _unreserve(self) -> None:
         self._reserved_until = None
-        self._places.put_back()
+        self.places.put_back()
         self._unblock()
 
     def _ask_back(self) -> None:

@@ -19,6 +19,7 @@ def test_public_names() -> None:
         "ActorPool",
         "Cluster",
         "Executor",
+        "Explanation",
         "Node",
         "NodeAffinity",
         "ObjectRef",
@@ -56,6 +57,7 @@ def test_public_names() -> None:
         "stop",
         "unload_ipython_extension",
         "wait",
+        "why",
     ]
     assert sorted(shoal.output.__all__) == ["OutputEvent", "publish_display", "set_cell_source", "set_sink"]
     assert sorted(shoal.errors.__all__) == [
