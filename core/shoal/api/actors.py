@@ -16,7 +16,7 @@ from shoal.runtime.refs import ObjectRef
 
 if TYPE_CHECKING:
     from shoal.model.messages import NameClaimed
-    from shoal.runtime.owner import Owner
+    from shoal.runtime.base_owner import BaseOwner
 
 _MARK = "__shoal_method__"
 
@@ -256,7 +256,7 @@ def exit_actor() -> None:
     raise ExitActor
 
 
-def claim_name(owner: Owner, actor_id: str, shape: Shape, life: ObjectRef, options: ActorOptions) -> NameClaimed:
+def claim_name(owner: BaseOwner, actor_id: str, shape: Shape, life: ObjectRef, options: ActorOptions) -> NameClaimed:
     """Ask for the name in the options; returns who has it now.
 
     Raises
@@ -284,14 +284,14 @@ def claim_name(owner: Owner, actor_id: str, shape: Shape, life: ObjectRef, optio
     return claimed
 
 
-def adopt(owner: Owner, found: NameClaimed) -> ActorHandle:
+def adopt(owner: BaseOwner, found: NameClaimed) -> ActorHandle:
     """Make a handle of a named actor."""
     name, shape = pickle.loads(found.handle)
     object_id, address = found.life
     return ActorHandle(found.holder, name, shape, owner.hold(object_id, address) if object_id else None)
 
 
-def list_names(owner: Owner) -> list[tuple[str, str, str]]:
+def list_names(owner: BaseOwner) -> list[tuple[str, str, str]]:
     """Return namespace, name and actor id of every named actor."""
     from shoal.model.messages import Ask
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from shoal.api.portal import Portal
     from shoal.launch import registry
     from shoal.launch.embedded import Head
+    from shoal.runtime.base_owner import BaseOwner
     from shoal.runtime.owner import Owner
     from shoal.transport.comms import Security
 
@@ -234,7 +235,7 @@ def snapshot() -> dict[str, Any]:
     return _session.snapshot()
 
 
-def owner_or_init() -> Owner:
+def owner_or_init() -> BaseOwner:
     """Return this process's owner runtime; a driver that has none joins or starts a cluster now."""
     owner = current.find_owner()
     if owner is None:

@@ -15,8 +15,8 @@ from shoal.model.errors import ActorDiedError, TaskCancelledError
 from shoal.model.options import STREAMING
 from shoal.runtime import payload as payloads
 from shoal.runtime import remote_errors
+from shoal.runtime.base_owner import BaseOwner
 from shoal.runtime.context import TaskContext
-from shoal.runtime.owner import Owner
 from shoal.runtime.refs import ObjectRef
 from shoal.runtime.serialization import dumps, loads
 from shoal.runtime.work import CREATE, put_dependencies
@@ -69,7 +69,7 @@ class Caller:
 
     def __init__(
         self,
-        owner: Owner,
+        owner: BaseOwner,
         emit_value: Callable[[Item, int, m.Payload, list[ObjectRef]], None],
         waits: Callable[[bool], None],
     ) -> None:
@@ -243,7 +243,7 @@ class Caller:
             item.exits = True
             return payloads.NONE
         error.__traceback__ = remote_errors.strip_own_frames(error.__traceback__, __file__)
-        error.add_note(f"in {item.recipe.name}, attempt {item.run.attempt + 1}, on {self._owner.config.owner_id}")
+        error.add_note(f"in {item.recipe.name}, attempt {item.run.attempt + 1}, on {self._owner.owner_id}")
         if isinstance(error, SystemExit):
             text = f"the task called `sys.exit({error.code!r})`"
             return payloads.from_error(RuntimeError(text).with_traceback(error.__traceback__))

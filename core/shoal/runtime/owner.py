@@ -10,33 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import dataclasses
-import itertools
-import os
-import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from shoal.model import messages as m
 from shoal.model.errors import (
     ClusterLostError,
     InfeasibleError,
-    NestingError,
     NotInitializedError,
     PlacementGroupError,
     ShoalError,
     TaskTimeoutError,
 )
 from shoal.model.explanation import Explanation
-from shoal.model.ids import new_object_id, new_task_id
+from shoal.model.ids import new_object_id
 from shoal.model.options import ActorOptions
 from shoal.model.placement import class_from_wire
 from shoal.model.resources import Resources, describe, from_wire
 from shoal.runtime import payload as payloads
-from shoal.runtime import session
 from shoal.runtime.actor_caller import ActorCaller
-from shoal.runtime.context import get_current
+from shoal.runtime.base_owner import BaseOwner
 from shoal.runtime.controller_link import ANSWER_TIMEOUT, ControllerLink
 from shoal.runtime.explainer import Explainer
 from shoal.runtime.inbox import Inbox
@@ -46,13 +40,11 @@ from shoal.runtime.refs import ObjectRef
 from shoal.runtime.results import Results
 from shoal.runtime.scope import Scope
 from shoal.runtime.segments import SegmentReader
-from shoal.runtime.serialization import dumps
 from shoal.runtime.store import Store
 from shoal.runtime.task_runner import TIMEOUT_GRACE, TaskRunner
 from shoal.runtime.versions import versions_here
-from shoal.runtime.waiting import Waiter
-from shoal.runtime.work import STOP, Target, Work, take_dependencies
-from shoal.runtime.yields import ObjectRefGenerator, Yields
+from shoal.runtime.work import Target, Work
+from shoal.runtime.yields import Yields
 from shoal.state import objects
 from shoal.transport.comms import Security
 from shoal.transport.stream import Stream
@@ -61,11 +53,6 @@ from shoal.transport.stream import Stream
 REPORT_INTERVAL = 0.25
 #: Seconds after news of an executor's death within which its stream should have ended.
 LAST_ANSWERS = 1.0
-#: Tasks that may wait for one another in a row. Each holds a process while it waits.
-MAX_DEPTH = 128
-
-#: What ``.remote()`` returns: as many refs as the task has results, or their stream.
-Returned = ObjectRef | list[ObjectRef] | ObjectRefGenerator | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +76,7 @@ class OwnerConfig:
     store: Store | None = None
 
 
-class Owner:
+class Owner(BaseOwner):
     """See the module's description."""
 
     def __init__(
@@ -109,18 +96,14 @@ class Owner:
         on_message, on_peer_lost
             Get what is not the owner's business: work sent to this process, and the end of who sent it; for executors.
         """
+        super().__init__(config.owner_id, config.store)
         self.config = config
         self.job_id = config.job_id
         self.loop = asyncio.get_running_loop()
         self.inbox = Inbox(self.loop, self._after_batch)
-        self.store = config.store
-        #: Called on a thread that is about to wait for a value, and when it goes on; for executors.
-        self.waiting_hook: Callable[[bool], None] | None = None
         self.cluster_id = ""
         self.nodes: tuple[tuple[str, str, str, str, dict[str, str]], ...] = ()
         self.num_nodes = 0
-        self.closing = False
-        self._lost = ""
         self._scope = Scope(f"owner {config.owner_id}")
         self.peers = Peers(config.security, self._scope, self._peer_message, self._peer_lost, self._after_batch)
         self.controller = ControllerLink(
@@ -128,7 +111,6 @@ class Owner:
         )
         self._segments = SegmentReader(self.peers)
         self.ownership = Ownership(self, self.peers, lambda object_id: self.actors.freed(object_id))
-        self.table = self.ownership.table
         self.results = Results(self.table, self.ownership.free, self._schedule_report)
         self.tasks = TaskRunner(self)
         self.actors = ActorCaller(self)
@@ -137,87 +119,38 @@ class Owner:
         self._at_end: dict[str, list[Callable[[], None]]] = {}
         #: Placement groups asked for here, by id: the object that becomes ready with them.
         self._groups: dict[str, str] = {}
-        #: What threads and coroutines here wait for, and since when: the task each belongs to comes first.
-        self._waits: dict[int, tuple[str, Sequence[objects.Entry], float]] = {}
         self._on_output = on_output
         self._on_message = on_message
         self._on_peer_lost = on_peer_lost
         self._report_due = False
 
-    # -- on any thread -------------------------------------------------------------------------------------------
+    # -- for user code, on any thread: see the base class -------------------------------------------------------------
 
     @property
     def address(self) -> str:
-        """Where peers reach this process."""
         return self.peers.address
 
-    def submit(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Returned:
-        """Submit a task; returns what refers to its results at once.
-
-        Raises
-        ------
-        SerializationError
-            An argument cannot travel.
-        NestingError
-            Tasks wait for one another too deep.
-        ClusterLostError, NotInitializedError
-            There is no cluster any more.
-        """
-        work = self._work(target, args, kwargs)
-        returned = self._own(work)
+    def _start_task(self, work: Work) -> None:
         self.inbox.put(self.tasks.submit, work)
-        return returned
-
-    def create_actor(
-        self, actor_id: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], options: ActorOptions
-    ) -> ObjectRef:
-        """Start an actor; the ref returned becomes ready when its ``__init__`` has run, and its life is the actor's.
-
-        A detached actor lives on when the ref goes.
-        """
-        work, life = self.prepare_actor(target, args, kwargs, options)
-        self.create_prepared_actor(actor_id, work, options)
-        return life
-
-    def prepare_actor(
-        self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], options: ActorOptions
-    ) -> tuple[Work, ObjectRef]:
-        """Do what can fail of :meth:`create_actor`."""
-        work = self._work(target, args, kwargs, inline=options.lifetime == "detached")
-        self.table.add(work.object_id)
-        return work, ObjectRef(work.object_id, self.address, self)
 
     def create_prepared_actor(self, actor_id: str, work: Work, options: ActorOptions) -> None:
         self.inbox.put(self.actors.create, (actor_id, work, options))
 
-    def call_actor(
-        self, actor_id: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], life: ObjectRef | None
-    ) -> Returned:
-        """Call a method of an actor; calls of one process begin in the order made.
-
-        Raises
-        ------
-        PendingCallsLimitExceeded
-            As many calls as the actor allows wait for answers.
-        """
-        work = self._work(target, args, kwargs, *(() if life is None else (life,)))
-        if target.max_pending_calls and target.method != STOP:
-            self.actors.count_call(actor_id, target.name, target.max_pending_calls)
-        returned = self._own(work)
+    def _start_call(self, actor_id: str, work: Work) -> None:
         self.inbox.put(self.actors.call, (actor_id, work))
-        return returned
+
+    def _count_call(self, actor_id: str, target: Target) -> None:
+        self.actors.count_call(actor_id, target.name, target.max_pending_calls)
+
+    def _request(self, missing: list[objects.Entry]) -> None:
+        for entry in missing:
+            if entry.owner:
+                self.inbox.put(self.ownership.locate, entry)
 
     def kill_actor(self, actor_id: str, *, restart: bool = False) -> None:
         self.inbox.put(lambda _: self.actors.kill(actor_id, restart=restart), None)
 
     def ask(self, make: Callable[[int], m.Message]) -> Any:
-        """Ask the controller and wait for its answer; not on the event loop's own thread.
-
-        Raises
-        ------
-        ClusterLostError
-            There is no controller any more, or it gave no answer.
-        """
         self._check_usable()
         future = asyncio.run_coroutine_threadsafe(self.controller.ask(make), self.loop)
         return future.result(2 * ANSWER_TIMEOUT)
@@ -225,7 +158,6 @@ class Owner:
     def create_group(
         self, group_id: str, bundles: tuple[Resources, ...], strategy: str, *, detached: bool
     ) -> ObjectRef:
-        """Ask for a placement group; the ref returned becomes ready when its bundles are reserved."""
         self._check_usable()
         object_id = new_object_id()
         self.table.add(object_id)
@@ -234,84 +166,9 @@ class Owner:
         return ObjectRef(object_id, self.address, self)
 
     def remove_group(self, group_id: str) -> None:
-        """End what runs in a placement group and free its bundles."""
         self.inbox.put(self._remove_group, group_id)
 
-    def put(self, value: Any) -> ObjectRef:
-        """Store *value* and return a ref to it; large values go to this node's shared memory once."""
-        self._check_usable()
-        frames, contained = dumps(value)
-        object_id = new_object_id()
-        payload = payloads.from_frames(frames, self.store, self._segment_name(object_id))
-        self.table.add(object_id, payload, contained)
-        return ObjectRef(object_id, self.address, self)
-
-    def get(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[Any]:
-        """Wait for the values of *refs* and return them in order; the first error raises as soon as it is there.
-
-        Raises
-        ------
-        TimeoutError
-            Not all were ready within *timeout* seconds.
-        """
-        entries = [self._entry(ref) for ref in refs]
-        missing = [entry for entry in entries if entry.payload is None]
-        if missing:
-            self._request(missing)
-            waiter = Waiter(len(missing), self._wakes_early)
-            self.table.watch(missing, waiter)
-            with self.telling_that_we_wait(missing):
-                try:
-                    done = waiter.wait(timeout)
-                finally:
-                    waiter.over = True
-            if waiter.failed is not None:
-                return [payloads.load(waiter.failed)]
-            if not done:
-                raise TimeoutError
-        return [self._load(entry) for entry in entries]
-
-    def wait(self, refs: Sequence[ObjectRef], num_ready: int, timeout: float | None) -> list[int]:
-        """Wait until *num_ready* of *refs* are ready, or *timeout* seconds; returns the positions of the first."""
-        missing = [entry for entry in map(self._entry, refs) if entry.payload is None]
-        needed = num_ready - (len(refs) - len(missing))
-        if needed > 0:
-            self._request(missing)
-            waiter = Waiter(needed)
-            self.table.watch(missing, waiter)
-            with self.telling_that_we_wait(missing):
-                try:
-                    waiter.wait(timeout)
-                finally:
-                    waiter.over = True
-        ready = (position for position, ref in enumerate(refs) if self._entry(ref).payload is not None)
-        return list(itertools.islice(ready, num_ready))
-
-    def find_ready(self, refs: Sequence[object]) -> int | None:
-        """Return the position of the first ref that is ready; stops at whatever is no ref of ours."""
-        find = self.table.get
-        for position, ref in enumerate(refs):
-            if type(ref) is not ObjectRef:
-                return None
-            entry = find(ref._id)
-            if entry is None or ref._owner is not self:
-                return None
-            if entry.payload is not None:
-                return position
-        return None
-
-    def watch(self, refs: Sequence[ObjectRef], watcher: objects.Watcher) -> Sequence[objects.Entry]:
-        """Have *watcher* called with each ref's entry when it is ready, on whatever thread; at once if it is.
-
-        Returns the entries.
-        """
-        entries = [self._entry(ref) for ref in refs]
-        self._request([entry for entry in entries if entry.payload is None])
-        self.table.watch(entries, watcher)
-        return entries
-
     def explain(self, topic: str, subject: str, seconds: float) -> Explanation:
-        """Say why an ``object`` is not ready, or what an ``actor`` does; not on the event loop's own thread."""
         self._check_usable()
 
         async def explain() -> Explanation:
@@ -320,39 +177,10 @@ class Owner:
 
         return asyncio.run_coroutine_threadsafe(explain(), self.loop).result(2 * seconds + ANSWER_TIMEOUT)
 
-    async def wait_async(self, ref: ObjectRef) -> objects.Entry:
-        """Wait until *ref* is ready, on the caller's own event loop."""
-        entry = self._entry(ref)
-        if entry.payload is None:
-            loop = asyncio.get_running_loop()
-            ready = asyncio.Event()
-
-            def wake(_: objects.Entry) -> None:
-                with contextlib.suppress(RuntimeError):  # the caller's loop has ended
-                    loop.call_soon_threadsafe(ready.set)
-
-            self._request([entry])
-            self.table.when_ready(entry, wake)
-            with self.telling_that_we_wait([entry]):
-                try:
-                    await ready.wait()
-                finally:
-                    self.table.forget_waiter(entry, wake)
-        return entry
-
-    async def get_async(self, ref: ObjectRef) -> Any:
-        """Wait for the value of *ref* on the caller's own event loop."""
-        entry = await self.wait_async(ref)
-        if self.needs_fetch(entry.payload):
-            return await asyncio.to_thread(self._load, entry)
-        return self._load(entry)
-
     def cancel(self, object_id: str, *, force: bool = False, recursive: bool = True) -> None:
-        """Stop the work that makes an object; harmless if it has ended."""
         self.inbox.put(lambda _: self._cancel(object_id, force, recursive), None)
 
     def is_actor_call(self, object_id: str) -> bool:
-        """Whether an object that is not ready is to be made by a call of an actor."""
         answer: concurrent.futures.Future[bool] = concurrent.futures.Future()
 
         def look(_: None) -> None:
@@ -363,28 +191,16 @@ class Owner:
         return answer.result(ANSWER_TIMEOUT)
 
     def hold(self, object_id: str, owner_address: str) -> ObjectRef:
-        """Make a ref that has arrived inside a value."""
         return self.ownership.hold_from_any_thread(object_id, owner_address)
 
     def drop_nowait(self, object_id: str) -> None:
-        """Let one ref go; called by the garbage collector."""
         self.inbox.put(self.ownership.drop, object_id)
 
     def drop_generator_nowait(self, yields: Yields) -> None:
-        """Nobody will take more values of a generator; called by the garbage collector."""
         self.inbox.put(self._drop_generator, yields)
 
     def tell_consumed(self, yields: Yields) -> None:
-        """A value of a generator that waits for its consumer was taken."""
         self.inbox.put(self._tell_consumed, yields)
-
-    def is_end(self, ref: ObjectRef) -> bool:
-        """Whether a generator ends where *ref* would be its next value."""
-        return self._entry(ref).payload == payloads.NO_MORE
-
-    def num_objects(self) -> int:
-        """How many objects this process owns or borrows."""
-        return len(self.table)
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -410,118 +226,7 @@ class Owner:
         await self.peers.close(timeout)
         await self._scope.close()
 
-    # -- user-thread parts ---------------------------------------------------------------------------------------
-
-    def _check_usable(self) -> None:
-        if self.closing:
-            raise NotInitializedError("shoal was shut down in this process. Call `shoal.init()` first.")
-        if self._lost:
-            raise ClusterLostError(self._lost)
-
-    def _work(
-        self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], *holds: ObjectRef, inline: bool = False
-    ) -> Work:
-        """Make the record of a submission; *inline* keeps large arguments out of the store."""
-        self._check_usable()
-        context = get_current()
-        if context is None:
-            cell = target.cell if target.cell is not None else session.current_cell()
-            recipe = target.recipe_for(cell, self.address, 0)
-        else:
-            if context.depth >= MAX_DEPTH:
-                raise NestingError(
-                    f"`{target.name}` was not submitted: {MAX_DEPTH} tasks wait for one another already. Is there a "
-                    "recursion without end?",
-                    limit=MAX_DEPTH,
-                )
-            cell = target.cell if target.cell is not None else context.cell
-            recipe = target.recipe_for(cell, context.driver, context.depth + 1)
-        task_id = new_task_id()
-        payload = payloads.EMPTY_ARGUMENTS
-        dependencies: tuple[ObjectRef, ...] = ()
-        if args or kwargs:
-            args, kwargs, dependencies = take_dependencies(args, kwargs)
-            frames, contained = dumps((args, kwargs), f"arguments of {target.name}")
-            store = None if inline else self.store
-            payload = payloads.from_frames(frames, store, self._segment_name(task_id))
-            holds = (*contained, *holds)
-        return Work(
-            task_id=task_id,
-            object_id="obj" + task_id[4:],
-            target=target,
-            recipe=recipe,
-            args=payload,
-            dependencies=dependencies,
-            holds=holds,
-            parent="" if context is None else context.task_id,
-        )
-
-    def _own(self, work: Work) -> Returned:
-        """Make the refs of a submission's results."""
-        count = work.recipe.num_returns
-        if count == 1:
-            self.table.add(work.object_id)
-            return ObjectRef(work.object_id, self.address, self)
-        if work.target.streams:
-            yields = work.yields = Yields(self, work.task_id, work.object_id)
-            return ObjectRefGenerator(self, yields, bounded=bool(work.target.max_pending))
-        refs = []
-        for index in range(count):
-            object_id = f"{work.object_id}.{index}"
-            self.table.add(object_id)
-            refs.append(ObjectRef(object_id, self.address, self))
-        return refs or None
-
-    def _segment_name(self, what: str) -> str:
-        return f"{self.config.owner_id}.{what}"
-
-    def _entry(self, ref: ObjectRef) -> objects.Entry:
-        if ref._owner is not self:
-            raise NotInitializedError(f"`{ref!r}` belongs to a cluster session that has ended.")
-        entry = self.table.get(ref.id)
-        assert entry is not None, "a live ref always has an entry"
-        if entry.payload is None or self.closing:
-            self._check_usable()
-        return entry
-
-    def _request(self, missing: list[objects.Entry]) -> None:
-        for entry in missing:
-            if entry.owner:
-                self.inbox.put(self.ownership.locate, entry)
-
-    @staticmethod
-    def _wakes_early(entry: objects.Entry) -> m.Payload | None:
-        payload = entry.payload
-        return payload if payload is not None and payloads.is_error(payload) else None
-
-    @contextlib.contextmanager
-    def telling_that_we_wait(self, entries: Sequence[objects.Entry]) -> Any:
-        """Let it be known what the caller waits for, and that its CPU is free meanwhile."""
-        hook, context = self.waiting_hook, get_current()
-        wait = (context.task_id if context is not None else "", entries, time.monotonic())
-        self._waits[id(wait)] = wait
-        try:
-            if hook is not None:
-                hook(True)
-            yield
-        finally:
-            if hook is not None:
-                hook(False)
-            del self._waits[id(wait)]
-
-    @staticmethod
-    def needs_fetch(payload: m.Payload | None) -> bool:
-        return payload is not None and payload[0] == payloads.SEGMENT and not os.path.exists(payload[2])
-
-    def _load(self, entry: objects.Entry) -> Any:
-        assert entry.payload is not None
-        return self.load(entry.payload)
-
     def load(self, payload: m.Payload) -> Any:
-        """Return the value of *payload* or raise its error; fetches it first if it lies on another machine.
-
-        Not for the event loop's own thread.
-        """
         if not self.needs_fetch(payload):
             return payloads.load(payload)
         fetch = asyncio.run_coroutine_threadsafe(self._segments.fetch(payload), self.loop)
@@ -562,15 +267,6 @@ class Owner:
             # The value may come on a user's thread (`put`), so the rest is always done from the inbox.
             self.table.when_ready(entry, lambda entry: self.inbox.put(arrived, entry))
 
-    def is_ready(self, ref: ObjectRef) -> bool:
-        return self._entry(ref).payload is not None
-
-    def waits_of(self, task_id: str) -> tuple[list[str], float] | None:
-        """Return the objects that a task waits for here and when that began; None if it does not wait."""
-        waits = [wait for wait in list(self._waits.values()) if wait[0] == task_id]
-        object_ids = [entry.object_id for _, entries, _ in waits for entry in entries if entry.payload is None]
-        return (object_ids, min(since for _, _, since in waits)) if object_ids else None
-
     def group_of(self, object_id: str) -> str:
         """Return the placement group that an object becomes ready with; "" if it is none's."""
         return next((group_id for group_id, ready in self._groups.items() if ready == object_id), "")
@@ -592,19 +288,6 @@ class Owner:
                 go_on()
 
         self.loop.call_later(LAST_ANSWERS, too_late)
-
-    def is_retried(self, work: Work, payload: m.Payload) -> bool:
-        """Whether work has ended with an error after which it is to be run again, if it has retries left."""
-        retried = work.target.retry_exceptions
-        if retried is False or not payloads.is_error(payload) or not self.results.awaited(work):
-            return False
-        if retried is True:
-            return True
-        try:
-            payloads.load(payload)
-        except BaseException as error:  # whatever user code raised
-            return isinstance(error, retried)
-        return False
 
     def timed_out(self, work: Work) -> None:
         """The time that work was given is over."""

@@ -27,7 +27,7 @@ class Ownership:
 
     def __init__(self, owner: Owner, peers: Peers, on_freed: Callable[[str], None]) -> None:
         """``on_freed(object_id)`` is called for each object of ours that nobody holds any more."""
-        self.table = objects.ObjectTable()
+        self.table = owner.table
         self._owner = owner
         self._owner_id = owner.config.owner_id
         self._peers = peers

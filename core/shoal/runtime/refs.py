@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from shoal.model.errors import NotInitializedError, SerializationError
 
 if TYPE_CHECKING:
-    from shoal.runtime.owner import Owner
+    from shoal.runtime.base_owner import BaseOwner
 
 _collector = threading.local()
-_current_owner: Callable[[], Owner] | None = None
+_current_owner: Callable[[], BaseOwner] | None = None
 
 
 class ObjectRef:
@@ -24,7 +24,7 @@ class ObjectRef:
 
     __slots__ = ("__weakref__", "_id", "_owner", "_owner_address")
 
-    def __init__(self, object_id: str, owner_address: str, owner: Owner) -> None:
+    def __init__(self, object_id: str, owner_address: str, owner: BaseOwner) -> None:
         """Wrap a hold on the object table's entry that the caller has already taken."""
         self._id = object_id
         self._owner_address = owner_address
@@ -72,7 +72,7 @@ def _rebuild(object_id: str, owner_address: str) -> ObjectRef:
     return _current_owner().hold(object_id, owner_address)
 
 
-def set_current_owner(find: Callable[[], Owner] | None) -> None:
+def set_current_owner(find: Callable[[], BaseOwner] | None) -> None:
     """Say which owner refs that arrive in this process belong to."""
     global _current_owner
     _current_owner = find

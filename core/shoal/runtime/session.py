@@ -9,21 +9,21 @@ from shoal.model.errors import NotInitializedError
 from shoal.runtime import refs
 
 if TYPE_CHECKING:
-    from shoal.runtime.owner import Owner
+    from shoal.runtime.base_owner import BaseOwner
 
-_owner: Owner | None = None
+_owner: BaseOwner | None = None
 _emit: Callable[[str, str], bool] | None = None
 _cell_source: Callable[[], str | None] | None = None
 
 
-def set_owner(owner: Owner | None, emit: Callable[[str, str], bool] | None = None) -> None:
+def set_owner(owner: BaseOwner | None, emit: Callable[[str, str], bool] | None = None) -> None:
     """Make *owner* this process's runtime; ``emit(kind, data)`` sends output of the running task (executors only)."""
     global _owner, _emit
     _owner, _emit = owner, emit
     refs.set_current_owner(get_owner if owner is not None else None)
 
 
-def get_owner() -> Owner:
+def get_owner() -> BaseOwner:
     """Return the runtime.
 
     Raises
@@ -36,7 +36,7 @@ def get_owner() -> Owner:
     return _owner
 
 
-def find_owner() -> Owner | None:
+def find_owner() -> BaseOwner | None:
     return _owner
 
 

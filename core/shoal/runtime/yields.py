@@ -12,7 +12,7 @@ from shoal.runtime.refs import ObjectRef
 
 if TYPE_CHECKING:
     from shoal.model.messages import Payload
-    from shoal.runtime.owner import Owner
+    from shoal.runtime.base_owner import BaseOwner
 
 
 class Yields:
@@ -23,7 +23,7 @@ class Yields:
     Values arrive on the event loop and are taken on the user's thread.
     """
 
-    def __init__(self, owner: Owner, task_id: str, object_id: str) -> None:
+    def __init__(self, owner: BaseOwner, task_id: str, object_id: str) -> None:
         self._owner = owner
         self.task_id = task_id
         self.object_id = object_id
@@ -93,7 +93,7 @@ class ObjectRefGenerator:
     Dropping the iterator cancels what still runs.
     """
 
-    def __init__(self, owner: Owner, yields: Yields, bounded: bool) -> None:
+    def __init__(self, owner: BaseOwner, yields: Yields, bounded: bool) -> None:
         self._owner = owner
         self._yields = yields
         self._bounded = bounded
