@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 import dask.array
+import dask.dataframe
+import pandas as pd
+import pytest
 from distributed import Client, LocalCluster
 from distributed.security import Security
 
 import shoal
 
 
-def test_dask_and_shoal_work_side_by_side():
+@pytest.fixture(scope="module")
+def client():
     with (
         LocalCluster(
             n_workers=2,
@@ -24,29 +27,43 @@ def test_dask_and_shoal_work_side_by_side():
         Client(dask_cluster) as client,
         shoal.init(dask_cluster, timeout=30),
     ):
-
-        @shoal.remote
-        def square(x):
-            time.sleep(0.005)
-            return x * x
-
-        refs = [square.remote(i) for i in range(200)]
-        total = dask.array.ones((2_000, 2_000), chunks=500).sum()
-        assert client.compute(total).result(timeout=60) == 4_000_000
-        assert shoal.get(refs, timeout=60) == [i * i for i in range(200)]
-
-        # Dask's own running tasks take their share: with both CPUs busy there, ours waits.
-        gates = [client.submit(time.sleep, 2.0, pure=False, workers=[worker]) for worker in client.nthreads()]
-        wait_until_running(client, len(gates))
-        time.sleep(0.3)
-        begin = time.monotonic()
-        assert shoal.get(square.remote(3), timeout=60) == 9
-        assert time.monotonic() - begin > 0.5
-        client.gather(gates)
+        yield client
 
 
-def wait_until_running(client, count):
-    deadline = time.monotonic() + 15
-    while sum(len(keys) for keys in client.processing().values()) < count:
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.02)
+@shoal.remote
+def square(x):
+    time.sleep(0.005)
+    return x * x
+
+
+def wait_for(path):
+    while not path.exists():
+        time.sleep(0.01)
+
+
+def test_collections_and_tasks_side_by_side(client):
+    refs = [square.remote(i) for i in range(200)]
+    total = dask.array.ones((2_000, 2_000), chunks=500).sum()
+    table = dask.dataframe.from_pandas(pd.DataFrame({"key": [i % 3 for i in range(999)], "value": 1}), npartitions=6)
+    sums = table.groupby("key").value.sum()
+    assert client.compute(total).result(timeout=60) == 4_000_000
+    assert client.compute(sums).result(timeout=60).to_dict() == {0: 333, 1: 333, 2: 333}
+    assert shoal.get(refs, timeout=60) == [i * i for i in range(200)]
+
+
+def test_our_work_waits_while_dask_has_all_cpus(client, tmp_path):
+    door = tmp_path / "door"
+    gates = [client.submit(wait_for, door, pure=False, workers=[worker]) for worker in client.nthreads()]
+    try:
+        deadline = time.monotonic() + 20
+        while shoal.available_resources()["num_cpus"] > 0:
+            assert time.monotonic() < deadline, "Dask's tasks are not seen"
+            time.sleep(0.02)
+        ref = square.remote(3)
+        assert shoal.wait([ref], timeout=0.5) == ([], [ref])
+        answer = shoal.why(ref)
+        assert answer.state == "needs resources" and "Dask's own tasks" in str(answer)
+    finally:
+        door.touch()
+    client.gather(gates)
+    assert shoal.get(ref, timeout=30) == 9
