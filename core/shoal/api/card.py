@@ -24,10 +24,10 @@ def render_html(snapshot: dict[str, Any], kind: str) -> str:
         return f'{_STYLE}<div class="shoal-card">{title}<p>does not answer</p></div>'
     rows = "".join(f"<tr>{_cells(node)}</tr>" for node in snapshot["nodes"])
     heads = "".join(f'<th scope="col">{head}</th>' for head in _HEADS)
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
     return (
         f'{_STYLE}<div class="shoal-card" role="group" aria-label="shoal cluster">{title}'
-        f"<p>{escape(_summary(snapshot, kind))}</p>"
-        f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<p>{escape(_summary(snapshot, kind))}</p>{table}</div>"
     )
 
 
@@ -63,6 +63,8 @@ def _summary(snapshot: dict[str, Any], kind: str) -> str:
     tasks = snapshot["tasks"]
     counts = ", ".join(f"{tasks[state]} {state}" for state in ("running", "queued", "finished", "failed"))
     alive = sum(actor["state"] == "alive" for actor in snapshot["actors"])
+    if kind == "inline":
+        return f"inline, in this process; tasks: {counts}; {alive} actor{'s' * (alive != 1)}"
     secure = "TLS" if snapshot["cluster"]["address"].startswith("tls") else "no TLS"
     return (
         f"{kind}, {secure}, {len(snapshot['nodes'])} node{'s' * (len(snapshot['nodes']) != 1)}; tasks: {counts}; "

@@ -23,6 +23,7 @@ from shoal.runtime import session as current
 
 # What joining a cluster takes is imported by the functions that do it, so that `import shoal` stays quick.
 if TYPE_CHECKING:
+    from shoal.api.inline_session import InlineSession
     from shoal.api.portal import Portal
     from shoal.launch import registry
     from shoal.launch.embedded import Head
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from shoal.transport.comms import Security
 
 _lock = threading.RLock()
-_session: Session | None = None
+_session: Session | InlineSession | None = None
 
 
 class Cluster:
@@ -44,10 +45,10 @@ class Cluster:
     address
         Address of its Dask scheduler, for ``dask.distributed.Client`` or for ``shoal.init`` elsewhere.
     kind
-        ``embedded``, or ``attached`` for a Dask cluster that runs by itself.
+        ``embedded``, ``attached`` for a Dask cluster that runs by itself, or ``inline`` for none at all.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session | InlineSession) -> None:
         self._session = session
         self.id = session.cluster_id
         self.name = session.name
@@ -125,6 +126,7 @@ def init(
     resources: Mapping[str, float] | None = None,
     labels: Mapping[str, str] | None = None,
     namespace: str = "",
+    inline: bool = False,
     security: Security | None = None,
     timeout: float = 10.0,
 ) -> Cluster:
@@ -149,6 +151,10 @@ def init(
         Further amounts that tasks can ask for in an embedded cluster, and what their ``label_selector`` finds there.
     namespace
         Where this driver's named actors are, and where it looks for them. Drivers of a cluster share one by default.
+    inline
+        Start no processes: every task and call runs here, in the thread that submits it, and has ended when
+        ``.remote()`` returns. For breakpoints, profilers and post-mortem debugging. Options that say where, how much
+        and how long have no effect then, and calls that wait for each other never meet.
     security
         ``distributed.Security`` for an address with TLS. Your own clusters' certificates are found by themselves.
     timeout
@@ -185,6 +191,7 @@ def init(
                 "one.",
                 option="num_cpus",
             )
+        _check_inline(inline, address)
         if _session is not None:
             if isinstance(address, str) and address not in (_session.cluster_id, _session.name, _session.address):
                 raise OptionError(
@@ -196,7 +203,11 @@ def init(
         if current.find_owner() is not None:
             raise NotInitializedError("This is an executor: it belongs to its cluster already.")
         address = address if address is not None else os.environ.get("SHOAL_ADDRESS") or None
-        if address is None:
+        if inline:
+            from shoal.api.inline_session import InlineSession
+
+            _session = InlineSession(asked["name"], namespace, _amounts(asked), asked["labels"])
+        elif address is None:
             _session = _start_embedded(asked, namespace)
         else:
             _session = _join(address, name, security, timeout, namespace)
@@ -251,6 +262,23 @@ def _check_options(num_cpus: int | None, timeout: float, namespace: str) -> None
         raise OptionError(f"`namespace` must be a string, not {namespace!r}.", option="namespace")
     if not (is_number(timeout) and timeout > 0):
         raise OptionError(f"`timeout` must be a number of seconds above 0, not {timeout!r}.", option="timeout")
+
+
+def _check_inline(inline: bool, address: Any) -> None:
+    if not isinstance(inline, bool):
+        raise OptionError(f"`inline` must be True or False, not {inline!r}.", option="inline")
+    if inline and address is not None:
+        raise OptionError("`inline` work runs here: leave out the address.", option="inline")
+    if inline and _session is not None and _session.kind != "inline":
+        raise OptionError(
+            f"This process uses the cluster `{_session.name}`. Call `shoal.shutdown()` before `inline=True`.",
+            option="inline",
+        )
+
+
+def _amounts(options: Mapping[str, Any]) -> dict[str, float]:
+    """Return what an embedded cluster with these options would have, by resource."""
+    return {"num_cpus": float(options["num_cpus"]), "num_gpus": options["num_gpus"] or 0.0, **options["resources"]}
 
 
 def _embedded_options(

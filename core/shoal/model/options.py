@@ -213,6 +213,17 @@ def _amount(name: str, value: Any) -> float:
     return float(value)
 
 
+def _gpus(name: str, value: Any) -> float:
+    amount = _amount(name, value)
+    if amount > 1 and amount != int(amount):
+        raise OptionError(
+            f"Option `{name}` must be a fraction up to 1, or a whole number, not {value!r}: a share of one device, or "
+            "whole devices.",
+            option=name,
+        )
+    return amount
+
+
 def _whole(least: int, most: int = 2**63 - 1, words: str = "") -> _Check:
     def check(name: str, value: Any) -> int:
         if not (is_number(value, numbers.Integral) and least <= value <= most):
@@ -321,7 +332,7 @@ RESERVED = ("num_cpus", "num_gpus", "memory")
 
 _CHECKS: dict[str, _Check] = {
     "num_cpus": _amount,
-    "num_gpus": _amount,
+    "num_gpus": _gpus,
     "memory": _whole(0),
     "resources": _named_amounts,
     "accelerator_type": _text,

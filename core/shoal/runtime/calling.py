@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any
 
 from shoal.model import messages as m
@@ -87,9 +87,9 @@ class Caller:
         begin = time.perf_counter()
         contained: Sequence[Any] = ()
         try:
-            payload, contained = self._finish(item, self._start(item))
+            payload, contained = self._finish(item, self.start(item))
         except BaseException as error:  # boundary: user code; the error goes to its owner
-            payload = self._blame(item, error)
+            payload = self.blame(item, error)
             # The traceback's frames hold the arguments.
             error.__traceback__ = None
             del error
@@ -101,7 +101,7 @@ class Caller:
         contained: Sequence[Any] = ()
         try:
             await self._fetch(item.run)
-            value = self._start(item)
+            value = self.start(item)
             if inspect.iscoroutine(value):
                 value = await value
             if inspect.isasyncgen(value) and item.recipe.num_returns == STREAMING:
@@ -109,7 +109,7 @@ class Caller:
             else:
                 payload, contained = self._finish(item, value)
         except BaseException as error:  # boundary: user code; the error goes to its owner
-            payload = self._blame(item, error)
+            payload = self.blame(item, error)
             error.__traceback__ = None
             del error
         return Outcome(item, payload, time.perf_counter() - begin, contained)
@@ -126,7 +126,7 @@ class Caller:
             for member in (inspect.getattr_static(self.actor, name, None) for name in dir(type(self.actor)))
         )
 
-    def _start(self, item: Item) -> Any:
+    def start(self, item: Item) -> Any:
         """Call the user's code; what it returns may be a coroutine or a generator."""
         if item.context.cancelled:  # in the moment it began
             raise KeyboardInterrupt
@@ -136,22 +136,27 @@ class Caller:
             args, kwargs = put_dependencies(args, kwargs, [self._owner.load(part) for part in run.dependencies])
         return call_user(self._target(item.recipe), args, kwargs)
 
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run an ``async def`` task to its end."""
+        return asyncio.run(coroutine)
+
     def _finish(self, item: Item, value: Any) -> tuple[m.Payload, Sequence[Any]]:
         """Turn what the call returned into its results."""
         recipe = item.recipe
         if inspect.iscoroutine(value):
-            value = run_coroutine(value)
+            value = self.run_coroutine(value)
         if recipe.method == CREATE:
             self.actor, value = value, None
         if recipe.num_returns == 1:
-            return self._store(item, value)
+            return self.store(item, value)
         if recipe.num_returns == STREAMING:
             if inspect.isasyncgen(value):
                 value = _iterate(value)
             return self._stream(item, value), []
         return self._store_many(item, value)
 
-    def _store(self, item: Item, value: Any, suffix: str = "") -> tuple[m.Payload, list[ObjectRef]]:
+    def store(self, item: Item, value: Any, suffix: str = "") -> tuple[m.Payload, list[ObjectRef]]:
+        """Make the payload of one value; returns it and the refs inside."""
         name = f"{item.caller}.{item.run.task_id}.{item.run.attempt}{suffix}"
         frames, contained = dumps(value, f"result of {item.recipe.name}")
         return payloads.from_frames(frames, self._owner.store, name), contained
@@ -163,11 +168,11 @@ class Caller:
         if not isinstance(value, tuple | list) or len(value) != recipe.num_returns:
             found = f"{len(value)} values" if isinstance(value, tuple | list) else f"a {type(value).__name__}"
             raise ValueError(f"`{recipe.name}` has `num_returns={recipe.num_returns}` and returned {found}.")
-        stored = [self._store(item, part, f".{index}") for index, part in enumerate(value)]
+        stored = [self.store(item, part, f".{index}") for index, part in enumerate(value)]
         return (payloads.MANY, *(payload for payload, _ in stored)), [contained for _, contained in stored]
 
     def _stream(self, item: Item, values: Any) -> m.Payload:
-        self._check_streams(item, values, Generator)
+        self.check_streams(item, values)
         try:
             for index, value in enumerate(values):
                 self._send_value(item, index, value)
@@ -190,15 +195,16 @@ class Caller:
         return payloads.NONE
 
     @staticmethod
-    def _check_streams(item: Item, values: Any, expected: type) -> None:
-        if not isinstance(values, expected):
+    def check_streams(item: Item, values: Any) -> None:
+        """Refuse to take from what is no generator."""
+        if not isinstance(values, Generator):
             raise TypeError(
                 f'`{item.recipe.name}` has `num_returns="streaming"` and returned a {type(values).__name__}, '
                 "not a generator."
             )
 
     def _send_value(self, item: Item, index: int, value: Any) -> None:
-        payload, contained = self._store(item, value, f".{index}")
+        payload, contained = self.store(item, value, f".{index}")
         self._emit_value(item, index, payload, contained)
 
     @staticmethod
@@ -235,7 +241,7 @@ class Caller:
             target = self._loaded[recipe.function_id] = loads([self.functions[recipe.function_id]])
         return target
 
-    def _blame(self, item: Item, error: BaseException) -> m.Payload:
+    def blame(self, item: Item, error: BaseException) -> m.Payload:
         """Return the payload of what a piece of work has ended with."""
         if isinstance(error, KeyboardInterrupt | asyncio.CancelledError) and item.context.cancelled:
             return payloads.from_error(cancelled(item))
@@ -253,11 +259,6 @@ class Caller:
 def call_user(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call user code: the last of our own frames."""
     return target(*args, **kwargs)
-
-
-def run_coroutine(coroutine: Any) -> Any:
-    """Run an ``async def`` task to its end."""
-    return asyncio.run(coroutine)
 
 
 def _iterate(values: Any) -> Generator[Any, None, None]:

@@ -44,7 +44,7 @@ class Place:
 _place: Place | None = None
 
 
-def set_place(place: Place) -> None:
+def set_place(place: Place | None) -> None:
     """Say what this executor serves from now on."""
     global _place
     _place = place

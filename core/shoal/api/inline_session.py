@@ -1,0 +1,39 @@
+"""The session of ``shoal.init(inline=True)``: no cluster, all work in this process."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from shoal.model.errors import NotInitializedError
+from shoal.model.ids import random_id
+from shoal.observe.cluster_view import ClusterView
+from shoal.runtime.inline import INLINE, InlineOwner
+
+
+class InlineSession:
+    """What ``init`` made and ``shutdown`` ends: see :class:`shoal.api.session.Session`."""
+
+    kind = "inline"
+    address = ""
+
+    def __init__(self, name: str, namespace: str, total: dict[str, float], labels: dict[str, str]) -> None:
+        self.cluster_id = random_id("cluster")
+        self.name = name
+        self.owner = InlineOwner(namespace, total, labels)
+        self._view = ClusterView(self.cluster_id, name, "", time.time())
+        self._view.owner_joined(self.owner.owner_id, is_driver=True)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return counts as plain data; see :mod:`shoal.observe.cluster_view`."""
+        if self.owner.closing:
+            raise NotInitializedError("This session has ended.")
+        self._view.owner_stats(self.owner.owner_id, *self.owner.results.stats.take_changes())
+        actors = [
+            {"id": actor_id, "name": name, "class_name": class_name, "state": state, "node": INLINE}
+            for actor_id, name, class_name, state in self.owner.list_actors()
+        ]
+        return {**self._view.snapshot(time.time(), {}), "actors": actors}
+
+    def end(self) -> None:
+        self.owner.end()
