@@ -4,7 +4,8 @@
 #   make lab         open it in JupyterLab
 #   make test        everything: static checks, Python, TypeScript, notebooks, browser
 #   make check       the quick part, under two minutes
-#   make bench-core  tasks and actor calls per second
+#   make bench-core  shoal beside Ray, row by row (20 minutes; installs Ray into build/bench-env)
+#   make bench-scale the scheduler on a simulated cluster of 10,000 nodes
 #   make format      let ruff lay out the Python code
 #   make clean       remove what was built (`make clean-all`: the environment too)
 #
@@ -41,7 +42,7 @@ NODE_MODULES := labextension/node_modules/.shoal-lock.sha256
 PYTEST := $(BIN)/python -m pytest
 UNIT_TESTS := $(wildcard tests/core/unit tests/kernel/unit)
 
-.PHONY: help demo lab test check bench-core format clean clean-all setup setup-dev chromium \
+.PHONY: help demo lab test check bench-core bench-scale format clean clean-all setup setup-dev chromium \
 	test-static test-unit test-js test-python test-labextension test-notebooks test-browser
 
 help:
@@ -91,8 +92,20 @@ demo: $(INSTALLED)
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/quickstart.ipynb
 
-bench-core: $(INSTALLED)
-	$(BIN)/python benchmarks/core.py
+# Ray lives in an environment of its own: nothing of ours needs it.
+BENCH_ENV := build/bench-env
+RAY ?= ray==2.60.*
+
+$(BENCH_ENV)/.installed:
+	$(PYTHON) -m venv $(BENCH_ENV)
+	$(BENCH_ENV)/bin/pip install --quiet "$(RAY)" numpy psutil
+	@touch $@
+
+bench-core: $(INSTALLED) $(BENCH_ENV)/.installed
+	$(BIN)/python benchmarks/core/run.py --ray-python $(BENCH_ENV)/bin/python --output benchmarks/results/core
+
+bench-scale: $(INSTALLED)
+	$(BIN)/python benchmarks/scheduler_scale.py | tee benchmarks/results/scheduler_scale.txt
 
 # -- checks ------------------------------------------------------------------------------------------------
 

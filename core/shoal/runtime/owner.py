@@ -339,7 +339,7 @@ class Owner(BaseOwner):
     def _controller_message(self, message: m.Message) -> None:
         match message:
             case m.LeaseGranted():
-                self._scope.start(self.tasks.granted(message))
+                self.tasks.granted(message)
             case m.Reclaim():
                 self.tasks.reclaim(message)
             case m.LeaseLost():

@@ -108,14 +108,18 @@ class TaskRunner:
         self._machine.resumed(lease_id, time.monotonic())
         self._schedule_flush()
 
-    async def granted(self, message: m.LeaseGranted) -> None:
+    def granted(self, message: m.LeaseGranted) -> None:
+        # Known from now on: the word that it is wanted back, or lost, may be the next in the same batch.
         lease = tasks.Lease(message.lease_id, class_from_wire(message.kind), message.address)
         self._grants[lease.lease_id] = None
-        await self._peers.reach(message.address)
+        self._owner.start_soon(self._reach(lease))
+
+    async def _reach(self, lease: tasks.Lease) -> None:
+        await self._peers.reach(lease.address)
         if lease.lease_id not in self._grants:  # lost before we were there
             return
         reclaim = self._grants.pop(lease.lease_id)
-        if self._peers.stream(message.address) is not None:
+        if self._peers.stream(lease.address) is not None:
             self._machine.granted(lease, time.monotonic())
             if reclaim is not None:
                 self._machine.reclaim(lease.lease_id, reclaim.idle_only, time.monotonic())

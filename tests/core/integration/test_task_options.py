@@ -282,3 +282,24 @@ def test_no_thread_is_left_by_waits_that_ran_out_of_time(embedded):
     owner = session._session.owner
     assert len(owner.table.get(ref.id).waiters) <= 2
     shoal.cancel(ref)
+
+
+def test_no_lease_idles_while_others_wait(embedded):
+    """Four owners at once on two CPUs: none keeps a warm lease that another one needs."""
+
+    @shoal.remote
+    def one():
+        return 1
+
+    @shoal.remote
+    class Submitter:
+        def sum(self, count):
+            return sum(shoal.get([one.remote() for _ in range(count)]))
+
+    submitters = [Submitter.remote() for _ in range(4)]
+    shoal.get([submitter.sum.remote(1) for submitter in submitters], timeout=30)
+    begin = time.monotonic()
+    for _ in range(16):
+        assert shoal.get([submitter.sum.remote(300) for submitter in submitters], timeout=30) == [300] * 4
+    # Each kept lease would cost the round a second.
+    assert time.monotonic() - begin < 8
