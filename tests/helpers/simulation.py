@@ -202,12 +202,13 @@ class Controller(Process):
 
     def flush(self) -> None:
         while True:
-            wishes, actions = self.directory.flush(), self.machine.flush()
+            wishes = self.directory.flush()
+            for wish in wishes:
+                self._carry_out_for_actor(wish)
+            actions = self.machine.flush()
             self.machine.validate()
             if not wishes and not actions:
                 break
-            for wish in wishes:
-                self._carry_out_for_actor(wish)
             self._carry_out(actions)
         if self.machine.needs_tick and not self._tick_due:
             self._tick_due = True
@@ -236,6 +237,7 @@ class Controller(Process):
             match action:
                 case grants.Start(lease):
                     actor = self.directory.actors.get(lease.actor_id)
+                    assert actor is not None or not lease.actor_id, "nobody wants it any more"
                     if actor is not None:
                         self.directory.placed(lease.actor_id, lease.lease_id)
                     lives = actor.num_restarts if actor is not None else 0

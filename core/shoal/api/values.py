@@ -93,9 +93,8 @@ def wait(refs: Sequence[Any], *, num_returns: int = 1, timeout: float | None = N
     check_timeout(timeout)
     given: list[Any] = [refs] if isinstance(refs, ObjectRef | ObjectRefGenerator) else list(refs)
     if num_returns == 1 and len(given) > LONG and type(given[0]) is ObjectRef:
-        # In a loop that takes one after the other, the next is among the first. To check all the others again each time
-        # would make the loop quadratic.
-        first = given[0]._owner.find_ready(given)
+        # In a loop that takes one after the other, to check all of them each time would make the loop quadratic.
+        first = given[0]._owner.find_first(given, timeout)
         if first is not None:
             return [given.pop(first)], given
     # A generator is as ready as its next value.

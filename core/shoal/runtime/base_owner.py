@@ -36,6 +36,9 @@ from shoal.state import objects
 #: Tasks that may wait for one another in a row. Each holds a process while it waits.
 MAX_DEPTH = 128
 
+#: Refs of a long list that are looked at first, and seconds that they are waited for.
+HEAD, MOMENT = 50, 0.001
+
 #: What ``.remote()`` returns: as many refs as the task has results, or their stream.
 Returned = ObjectRef | list[ObjectRef] | ObjectRefGenerator | None
 
@@ -51,6 +54,8 @@ class BaseOwner(abc.ABC):
         self.table = objects.ObjectTable()
         self.closing = False
         self._lost = ""
+        #: Whether the last long list's first ready refs were at its head.
+        self._first_come_first = True
         #: Called on a thread that is about to wait for a value, and when it goes on; for executors.
         self.waiting_hook: Callable[[bool], None] | None = None
         #: What threads and coroutines here wait for, and since when: the task each belongs to comes first.
@@ -158,6 +163,40 @@ class BaseOwner(abc.ABC):
                     waiter.over = True
         ready = (position for position, ref in enumerate(refs) if self._entry(ref).payload is not None)
         return list(itertools.islice(ready, num_ready))
+
+    def find_first(self, refs: Sequence[object], timeout: float | None) -> int | None:
+        """Return the position of a ref that is ready, looking at as few of *refs* as will do; None if none is known.
+
+        Work ends more or less in the order submitted. As long as that is so, the first refs are looked at, and waited
+        for a moment, before all others: in a loop that takes one after the other that would make it quadratic.
+        """
+        if self._first_come_first:
+            head = refs[:HEAD]
+            position = self.find_ready(head)
+            if position is None and self._wait_a_moment(head, timeout):
+                position = self.find_ready(head)
+            if position is not None:
+                return position
+        position = self.find_ready(refs)
+        self._first_come_first = position is None or position < HEAD
+        return position
+
+    def _wait_a_moment(self, refs: Sequence[object], timeout: float | None) -> bool:
+        """Wait for one of *refs*; returns whether one came."""
+        entries = []
+        for ref in refs:
+            if type(ref) is not ObjectRef or ref._owner is not self:
+                return False
+            entry = self._entry(ref)
+            if entry.owner:  # its owner has to be asked
+                return False
+            entries.append(entry)
+        waiter = Waiter(1)
+        self.table.watch(entries, waiter)
+        try:
+            return waiter.wait(MOMENT if timeout is None else min(timeout, MOMENT))
+        finally:
+            waiter.over = True
 
     def find_ready(self, refs: Sequence[object]) -> int | None:
         """Return the position of the first ref that is ready; stops at whatever is no ref of ours."""

@@ -231,11 +231,13 @@ class Controller:
         """Carry out what both machines want done, until neither wants more."""
         self._flush_due = False
         while True:
-            wishes, actions = self._directory.flush(), self._machine.flush()
-            if not wishes and not actions:
-                break
+            # Wishes first: an actor that is wanted no more must not be placed.
+            wishes = self._directory.flush()
             for wish in wishes:
                 self._carry_out_for_actor(wish)
+            actions = self._machine.flush()
+            if not wishes and not actions:
+                break
             for action in actions:
                 self._carry_out(action)
         if self._machine.needs_tick and not self._tick_due:

@@ -71,8 +71,8 @@ class LeaseMachine:
         self._reserved_until: float | None = None
         #: CPUs held by each job.
         self._usage: dict[str, float] = {}
-        #: Started task leases whose owners have not been asked for them.
-        self._unasked: dict[str, Lease] = {}
+        #: Started task leases whose owners have not been asked for them, by claim.
+        self._unasked: dict[tuple[str, SchedulingClass], dict[str, Lease]] = {}
         self._actions: list[Action] = []
         self._count = 0
 
@@ -166,7 +166,7 @@ class LeaseMachine:
             lease.executor_id, lease.address = executor_id, address
             self._actions.append(Grant(lease))
             if not lease.actor_id:
-                self._unasked[lease_id] = lease
+                self._unasked.setdefault((lease.owner_id, lease.kind), {})[lease_id] = lease
 
     def executor_died(self, lease_id: str, cause: str, stderr: str, begun: str) -> None:
         """The executor of a lease is gone, or could not be started."""
@@ -372,7 +372,7 @@ class LeaseMachine:
 
     def _release(self, lease: Lease) -> None:
         del self.leases[lease.lease_id]
-        self._unasked.pop(lease.lease_id, None)
+        self._forget_unasked(lease)
         ledger = lease.ledger
         del ledger.leases[lease.lease_id]
         if not lease.waiting:
@@ -483,13 +483,20 @@ class LeaseMachine:
         claimants outnumber leases, or an actor or a group waits, the longest-served give up one each, so that everybody
         gets a turn. Waiting work of a higher priority has all that it wants.
         """
-        self._drain_excess()
-        for lease in list(self._unasked.values()):
-            self._ask(lease, 1)
-
-    def _drain_excess(self) -> None:
         claims = list(self._claims.values())
         blocked = [claim for claim in claims if claim.missing > 0 and claim.kind in self._blocked]
+        others_wait = bool(self._actor_requests or self._unplaced)
+        if not blocked and not others_wait:
+            return
+        self._drain_excess(claims, blocked)
+        # Who waits for nobody but itself keeps its leases warm.
+        alone = len(blocked) == 1 and not others_wait
+        for key in list(self._unasked):
+            if not alone or key != (blocked[0].owner_id, blocked[0].kind):
+                for lease in list(self._unasked[key].values()):
+                    self._ask(lease, 1)
+
+    def _drain_excess(self, claims: list[Claim], blocked: list[Claim]) -> None:
         starving = len(self._actor_requests) + len(self._unplaced) + sum(not claim.leases for claim in blocked)
         urgent = max((claim.kind.priority for claim in blocked), default=None)
         if not starving and len(claims) < 2:
@@ -511,6 +518,12 @@ class LeaseMachine:
                 excess = 1
             starving -= min(starving, excess)
             self._drain(claim, excess)
+
+    def _forget_unasked(self, lease: Lease) -> None:
+        key = lease.owner_id, lease.kind
+        unasked = self._unasked.get(key)
+        if unasked is not None and unasked.pop(lease.lease_id, None) is not None and not unasked:
+            del self._unasked[key]
 
     def _drain(self, claim: Claim, count: int) -> None:
         """Have this many leases of a claim given back as soon as they drain, the oldest first."""
@@ -537,7 +550,7 @@ class LeaseMachine:
         if lease.actor_id or not lease.started or lease.reclaimed >= level:
             return
         lease.reclaimed = level
-        self._unasked.pop(lease.lease_id, None)
+        self._forget_unasked(lease)
         claim = self._claims.get((lease.owner_id, lease.kind))
         if claim is not None and level == 2:
             claim.num_draining += 1

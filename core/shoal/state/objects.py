@@ -97,8 +97,8 @@ class ObjectTable:
 
     def add(self, object_id: str, payload: Payload | None = None, contained: Iterable[object] = ()) -> Entry:
         """Own a new object, held by one local ref."""
-        with self._lock:
-            entry = self._entries[object_id] = Entry(object_id, "", payload, local=1, contained=tuple(contained))
+        # Nobody knows of it yet, and putting it into the dict is one step: no lock.
+        entry = self._entries[object_id] = Entry(object_id, "", payload, 1, contained=tuple(contained))
         return entry
 
     def retain(self, object_id: str, owner: str, *, counted: bool) -> bool:

@@ -267,6 +267,12 @@ def test_waiting_looks_no_further_than_it_has_to(embedded):
     refs = [pending, shoal.put(1), *[object()] * 10_000]
     assert owner.find_ready(refs) == 1
     assert owner.find_ready([pending, object()]) is None
+    assert owner.find_first(refs, 0.1) == 1
+    slow = [pending, *(shoal.remote(time.sleep).remote(30) for _ in range(60)), shoal.put(2)]
+    assert owner.find_first(slow, None) == 61
+    assert owner.find_first([pending] * 60, None) is None
+    for ref in slow[1:-1]:
+        shoal.cancel(ref)
     many = [shoal.put(i) for i in range(200)]
     for number in range(200):
         ready, many = shoal.wait(many)

@@ -58,7 +58,7 @@ def test_many_short_tasks_take_few_messages() -> None:
     for _ in range(3_000):
         cluster.submit(Spec(seconds=0.0002, function_id="short"))
     assert cluster.run() == {"finished": 3_000}
-    assert cluster.world.now < 2.5, "of which one second is the warm lease's"
+    assert cluster.world.now < 3.5, "of which one second is the warm lease's"
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,8 @@ def test_higher_priorities_go_first() -> None:
     assert states == [5]
 
 
-@pytest.mark.parametrize("seed", range(40))
+# 395 once placed an actor that had been killed in the same moment.
+@pytest.mark.parametrize("seed", [*range(40), 395])
 def test_nothing_is_lost_or_granted_twice_whatever_happens(seed: int) -> None:
     """Tasks, actors, groups, priorities and Dask's load, with crashes, kills, and owners and nodes that go."""
     setup = Random(1_000 + seed)

@@ -231,7 +231,18 @@ def test_leases_within_the_share_are_asked_back_only_when_idle() -> None:
     machine.demand("owner-b", "job-b", CPU, 1)
     started(machine)
     machine.demand("owner-b", "job-b", CPU, 2)
-    assert asked_back(machine) == [("owner-a", True), ("owner-b", True)]
+    assert asked_back(machine) == [("owner-a", True)], "who waits alone keeps its own warm"
+
+
+def test_nobody_is_asked_when_nobody_waits() -> None:
+    machine = machine_with(2)
+    machine.demand("owner-a", "job-a", CPU, 10)
+    started(machine)
+    assert asked_back(machine) == []
+    machine.demand("owner-a", "job-a", CPU, 2)
+    assert asked_back(machine) == []
+    machine.demand("owner-b", "job-b", HALF, 1)
+    assert ("owner-a", True) in asked_back(machine)
 
 
 def test_a_lease_asked_for_when_idle_can_be_asked_for_again_with_more_weight() -> None:
