@@ -13,6 +13,7 @@ from shoal.model.errors import GetTimeoutError, NameTakenError, OptionError
 from shoal.model.options import STREAMING, ActorOptions, MethodOptions, with_changes
 from shoal.model.suggest import did_you_mean
 from shoal.runtime.refs import ObjectRef
+from shoal.runtime.waiting import NotReadyError
 
 if TYPE_CHECKING:
     from shoal.model.messages import NameClaimed
@@ -233,9 +234,7 @@ def stop(actor: ActorHandle, timeout: float | None = None) -> None:
     assert isinstance(ref, ObjectRef)
     try:
         owner.get([ref], timeout)
-    except TimeoutError as error:
-        if type(error) is not TimeoutError:
-            raise
+    except NotReadyError:
         raise GetTimeoutError(f"`{actor!r}` has not stopped within {timeout:g} s.", timeout=timeout) from None
 
 

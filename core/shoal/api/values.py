@@ -10,6 +10,7 @@ from shoal.api.session import owner_or_init
 from shoal.model.errors import GetTimeoutError, OptionError
 from shoal.model.options import is_number
 from shoal.runtime.refs import ObjectRef
+from shoal.runtime.waiting import NotReadyError
 from shoal.runtime.yields import ObjectRefGenerator
 
 #: Refs from which on ``wait`` does not check the whole list before it looks for one that is ready.
@@ -34,7 +35,7 @@ def put(value: Any) -> ObjectRef:
     return owner_or_init().put(value)
 
 
-def get(refs: ObjectRef | Sequence[ObjectRef], timeout: float | None = None) -> Any:
+def get(refs: ObjectRef | Sequence[ObjectRef], timeout: float | None = None, *, return_exceptions: bool = False) -> Any:
     """Wait for the value of a ref, or of each of a list of refs, and return it.
 
     Arrays in a value may share memory with the store; writing to them changes nobody else's copy. The stop button (or
@@ -46,6 +47,8 @@ def get(refs: ObjectRef | Sequence[ObjectRef], timeout: float | None = None) -> 
         One ref, or a sequence of refs: their values come as a list in the same order.
     timeout
         Seconds, 0 or more; None waits without end.
+    return_exceptions
+        Wait for all, and return errors in the places of their values instead of raising the first.
 
     Raises
     ------
@@ -58,15 +61,14 @@ def get(refs: ObjectRef | Sequence[ObjectRef], timeout: float | None = None) -> 
     """
     __tracebackhide__ = True
     check_timeout(timeout)
+    check_flag("return_exceptions", return_exceptions)
     single = isinstance(refs, ObjectRef)
     wanted = [refs] if isinstance(refs, ObjectRef) else as_refs(refs)
     if not wanted:
         return []
     try:
-        values = wanted[0]._owner.get(wanted, timeout)
-    except TimeoutError as error:
-        if type(error) is not TimeoutError or error.args:  # the task's own
-            raise
+        values = wanted[0]._owner.get(wanted, timeout, return_exceptions=return_exceptions)
+    except NotReadyError:
         what = f"`{wanted[0].id}`" if single else f"all of {len(wanted)} values"
         raise GetTimeoutError(f"Waited {timeout:g} s for {what}. The work goes on.", timeout=timeout) from None
     return values[0] if single else values
@@ -133,9 +135,8 @@ def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursiv
     OptionError
         *force* for a call of an actor.
     """
-    for name, value in (("force", force), ("recursive", recursive)):
-        if not isinstance(value, bool):
-            raise OptionError(f"`{name}` must be True or False, not {value!r}.", option=name)
+    check_flag("force", force)
+    check_flag("recursive", recursive)
     if isinstance(ref, ObjectRefGenerator):
         ref = ref._yields.next_ref
     if not isinstance(ref, ObjectRef):
@@ -154,6 +155,12 @@ def as_refs(refs: Any) -> list[ObjectRef]:
         if not isinstance(ref, ObjectRef):
             raise TypeError(f"Expected ObjectRefs, got {type(ref).__name__}. Is a `.remote(…)` missing?")
     return wanted
+
+
+def check_flag(name: str, value: bool) -> None:
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise OptionError(f"`{name}` must be True or False, not {value!r}.", option=name)
 
 
 def check_timeout(timeout: float | None) -> None:

@@ -28,7 +28,7 @@ from shoal.runtime.refs import ObjectRef
 from shoal.runtime.results import Results
 from shoal.runtime.serialization import dumps
 from shoal.runtime.store import Store
-from shoal.runtime.waiting import Waiter
+from shoal.runtime.waiting import NotReadyError, Waiter
 from shoal.runtime.work import STOP, Target, Work, take_dependencies
 from shoal.runtime.yields import ObjectRefGenerator, Yields
 from shoal.state import objects
@@ -123,19 +123,21 @@ class BaseOwner(abc.ABC):
         self.table.add(object_id, payload, contained)
         return ObjectRef(object_id, self.address, self)
 
-    def get(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[Any]:
-        """Wait for the values of *refs* and return them in order; the first error raises as soon as it is there.
+    def get(self, refs: Sequence[ObjectRef], timeout: float | None, *, return_exceptions: bool = False) -> list[Any]:
+        """Wait for the values of *refs* and return them in order.
+
+        The first error raises as soon as it is there; with *return_exceptions* errors stand in their values' places.
 
         Raises
         ------
-        TimeoutError
+        NotReadyError
             Not all were ready within *timeout* seconds.
         """
         entries = [self._entry(ref) for ref in refs]
         missing = [entry for entry in entries if entry.payload is None]
         if missing:
             self._request(missing)
-            waiter = Waiter(len(missing), self._wakes_early)
+            waiter = Waiter(len(missing), None if return_exceptions else self._wakes_early)
             self.table.watch(missing, waiter)
             with self.telling_that_we_wait(missing):
                 try:
@@ -145,8 +147,9 @@ class BaseOwner(abc.ABC):
             if waiter.failed is not None:
                 return [payloads.load(waiter.failed)]
             if not done:
-                raise TimeoutError
-        return [self._load(entry) for entry in entries]
+                raise NotReadyError
+        load = self._load_or_return_error if return_exceptions else self._load
+        return [load(entry) for entry in entries]
 
     def wait(self, refs: Sequence[ObjectRef], num_ready: int, timeout: float | None) -> list[int]:
         """Wait until *num_ready* of *refs* are ready, or *timeout* seconds; returns the positions of the first."""
@@ -372,6 +375,14 @@ class BaseOwner(abc.ABC):
     def _load(self, entry: objects.Entry) -> Any:
         assert entry.payload is not None
         return self.load(entry.payload)
+
+    def _load_or_return_error(self, entry: objects.Entry) -> Any:
+        try:
+            return self._load(entry)
+        except BaseException as error:
+            if entry.payload is None or not payloads.is_error(entry.payload):
+                raise  # of this thread: it was interrupted, or the value could not be fetched
+            return error
 
     @staticmethod
     def _wakes_early(entry: objects.Entry) -> m.Payload | None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from shoal.model.messages import Payload
-from shoal.state.objects import Entry
+if TYPE_CHECKING:
+    from shoal.model.messages import Payload
+    from shoal.state.objects import Entry
+
+
+class NotReadyError(Exception):
+    """A wait has run out of time; whoever asked for it says so in words."""
 
 
 class Waiter:

@@ -373,3 +373,30 @@ def test_async_tasks_that_await_others_lend_their_cpus(cluster):
         return sum(await asyncio.gather(*(square.remote(i) for i in range(n))))
 
     assert shoal.get([total.remote(10) for _ in range(4)], timeout=40) == [285] * 4
+
+
+def test_errors_can_be_returned_in_their_places(cluster):
+    @shoal.remote
+    def may_fail(x):
+        if x % 2:
+            raise ValueError(f"odd: {x}")
+        return x
+
+    refs = [may_fail.remote(x) for x in range(4)]
+    values = shoal.get(refs, timeout=30, return_exceptions=True)
+    assert values[::2] == [0, 2] and [str(error) for error in values[1::2]] == ["odd: 1", "odd: 3"]
+    assert isinstance(shoal.get(refs[1], return_exceptions=True), ValueError)
+    with pytest.raises(shoal.errors.OptionError, match="return_exceptions"):
+        shoal.get(refs, return_exceptions=1)
+
+
+def test_a_timeout_of_the_task_is_its_own_error(cluster):
+    @shoal.remote
+    def late():
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError) as caught:
+        shoal.get(late.remote(), timeout=30)
+    assert type(caught.value) is TimeoutError
+    with pytest.raises(shoal.errors.GetTimeoutError):
+        shoal.get(shoal.remote(time.sleep).remote(1), timeout=0.01)
