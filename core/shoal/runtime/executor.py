@@ -356,7 +356,7 @@ class Executor:
         if outcome.item.recipe.method == CREATE:
             self._choose_lane()
         self._leaving = self._leaving or outcome.item.exits
-        self.owner.inbox.put(self._finish, outcome)
+        self.owner.inbox.put_and_give_way(self._finish, outcome)
 
     def _choose_lane(self) -> None:
         """The actor is there: calls of one that allows it run at the same time from now on."""
@@ -366,7 +366,7 @@ class Executor:
         if is_async:
             self._lane = AsyncLane(caller, self._begin, self._ended, limits)
         elif limits != {"": 1}:
-            self._lane = ThreadLane(caller, self._begin, self._ended, limits)
+            self._lane = ThreadLane(caller, self._begin, self._ended, limits, self.owner.loop.call_later)
 
     def _hosts_concurrent(self) -> bool:
         return self._lane is not self._main_lane

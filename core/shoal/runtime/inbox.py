@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+#: Calls waiting from which on a thread that brings many more lets the loop run in between.
+BURST = 256
+#: Seconds it then sleeps: any sleep lets another thread have the interpreter; the system makes it some 50 µs.
+PAUSE = 1e-6
 
 
 class Inbox:
@@ -31,10 +37,20 @@ class Inbox:
             except RuntimeError:  # the loop is closed
                 self._calls.clear()
 
+    def put_and_give_way(self, function: Callable[[Any], None], argument: Any) -> None:
+        """As :meth:`put`, on a thread that may bring calls faster than the loop can take them.
+
+        Python lets a busy thread run for 5 ms whenever another wants to: too long for the loop, which waits for the
+        network often and would do so for nothing, while the other end idles.
+        """
+        self.put(function, argument)
+        if len(self._calls) >= BURST:
+            time.sleep(PAUSE)
+
     def _drain(self) -> None:
-        self._woken = False
+        self._woken = False  # from here on, the next put schedules another drain
         calls = self._calls
-        while calls:
+        for _ in range(len(calls)):
             function, argument = calls.popleft()
             function(argument)
         self._after()

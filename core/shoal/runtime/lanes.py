@@ -21,6 +21,7 @@ from typing import Protocol
 
 from shoal.runtime import context as contexts
 from shoal.runtime.calling import Caller, Item, Outcome
+from shoal.runtime.crew import CallLater, Crew
 from shoal.runtime.inbox import Inbox
 
 #: Calls of an async actor that run at once, unless told otherwise.
@@ -96,27 +97,18 @@ class MainLane:
 class ThreadLane:
     """Calls of each concurrency group on that group's threads."""
 
-    def __init__(self, caller: Caller, begin: Begin, finish: Finish, limits: Mapping[str, int]) -> None:
+    def __init__(
+        self, caller: Caller, begin: Begin, finish: Finish, limits: Mapping[str, int], call_later: CallLater
+    ) -> None:
         """*limits* has the number of threads of each group; "" is for calls without one."""
         self._caller = caller
         self._begin = begin
         self._finish = finish
-        self._limits = limits
-        self._queues: dict[str, queue.SimpleQueue[Item]] = {group: queue.SimpleQueue() for group in limits}
-        self._num_threads = dict.fromkeys(limits, 0)
-        #: Calls that wait or run.
-        self._unfinished = dict.fromkeys(limits, 0)
-        self._lock = threading.Lock()
+        self._crews = {group: Crew(group, limit, self._serve, call_later) for group, limit in limits.items()}
 
     def put(self, item: Item) -> None:
-        group = item.recipe.group if item.recipe.group in self._limits else ""
-        self._queues[group].put(item)
-        with self._lock:
-            self._unfinished[group] += 1
-            if self._num_threads[group] < min(self._unfinished[group], self._limits[group]):
-                self._num_threads[group] += 1
-                name = f"shoal-{group or 'call'}-{self._num_threads[group]}"
-                threading.Thread(target=self._serve, args=(group,), name=name, daemon=True).start()
+        group = item.recipe.group
+        self._crews[group if group in self._crews else ""].put(item)
 
     def interrupt(self, item: Item) -> None:
         thread_id = item.runner
@@ -126,14 +118,9 @@ class ThreadLane:
     def run(self) -> None:
         threading.Event().wait()
 
-    def _serve(self, group: str) -> None:
-        while True:
-            item = self._queues[group].get()
-            if self._begin(item):
-                self._run(item)
-            with self._lock:
-                self._unfinished[group] -= 1
-            del item
+    def _serve(self, item: Item) -> None:
+        if self._begin(item):
+            self._run(item)
 
     def _run(self, item: Item) -> None:
         try:

@@ -131,13 +131,13 @@ class Owner(BaseOwner):
         return self.peers.address
 
     def _start_task(self, work: Work) -> None:
-        self.inbox.put(self.tasks.submit, work)
+        self.inbox.put_and_give_way(self.tasks.submit, work)
 
     def create_prepared_actor(self, actor_id: str, work: Work, options: ActorOptions) -> None:
         self.inbox.put(self.actors.create, (actor_id, work, options))
 
     def _start_call(self, actor_id: str, work: Work) -> None:
-        self.inbox.put(self.actors.call, (actor_id, work))
+        self.inbox.put_and_give_way(self.actors.call, (actor_id, work))
 
     def _count_call(self, actor_id: str, target: Target) -> None:
         self.actors.count_call(actor_id, target.name, target.max_pending_calls)

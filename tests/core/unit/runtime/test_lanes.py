@@ -56,7 +56,13 @@ def ends() -> Ends:
 
 
 def threads(ends: Ends, limits: dict[str, int]) -> ThreadLane:
-    return ThreadLane(Caller(), lambda item: not item.context.cancelled, ends, limits)  # type: ignore[arg-type]
+    return ThreadLane(Caller(), lambda item: not item.context.cancelled, ends, limits, later)  # type: ignore[arg-type]
+
+
+def later(seconds: float, function: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, function)
+    timer.daemon = True
+    timer.start()
 
 
 # -- threads -----------------------------------------------------------------------------------------------------
