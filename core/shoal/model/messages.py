@@ -665,6 +665,6 @@ def unpack(data: bytes | memoryview) -> list[Message]:
     """
     try:
         rows = msgpack.unpackb(data, use_list=False, raw=False)
-        return [KINDS[row[0]](*row[1:]) for row in rows]
+        return [KINDS[row[0]]._make(row[1:]) for row in rows]
     except (LookupError, TypeError, msgpack.UnpackException, ValueError) as error:
         raise ValueError(f"not a batch of shoal messages: {error}") from error

@@ -115,6 +115,8 @@ class Owner(BaseOwner):
         self.tasks = TaskRunner(self)
         self.actors = ActorCaller(self)
         self.explainer = Explainer(self)
+        # What happens most often: bound once, not for each time.
+        self._submit_task, self._call_actor, self._drop = self.tasks.submit, self.actors.call, self.ownership.drop
         #: What waits for the end of a stream.
         self._at_end: dict[str, list[Callable[[], None]]] = {}
         #: Placement groups asked for here, by id: the object that becomes ready with them.
@@ -131,13 +133,13 @@ class Owner(BaseOwner):
         return self.peers.address
 
     def _start_task(self, work: Work) -> None:
-        self.inbox.put_and_give_way(self.tasks.submit, work)
+        self.inbox.put_and_give_way(self._submit_task, work)
 
     def create_prepared_actor(self, actor_id: str, work: Work, options: ActorOptions) -> None:
         self.inbox.put(self.actors.create, (actor_id, work, options))
 
     def _start_call(self, actor_id: str, work: Work) -> None:
-        self.inbox.put_and_give_way(self.actors.call, (actor_id, work))
+        self.inbox.put_and_give_way(self._call_actor, (actor_id, work))
 
     def _count_call(self, actor_id: str, target: Target) -> None:
         self.actors.count_call(actor_id, target.name, target.max_pending_calls)
@@ -194,7 +196,7 @@ class Owner(BaseOwner):
         return self.ownership.hold_from_any_thread(object_id, owner_address)
 
     def drop_nowait(self, object_id: str) -> None:
-        self.inbox.put(self.ownership.drop, object_id)
+        self.inbox.put(self._drop, object_id)
 
     def drop_generator_nowait(self, yields: Yields) -> None:
         self.inbox.put(self._drop_generator, yields)

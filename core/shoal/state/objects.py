@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from shoal.model.messages import Payload
@@ -55,16 +55,14 @@ class Entry:
         return self.local > 0 or bool(self.borrowers)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Free:
+class Free(NamedTuple):
     """This process owned the object and nobody holds it: release the copy that ``payload`` names."""
 
     object_id: str
     payload: Payload | None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class LetGo:
+class LetGo(NamedTuple):
     """This process borrowed the object and no longer holds it: tell the owner."""
 
     object_id: str

@@ -84,6 +84,8 @@ class Lease:
     recalled: bool = False
     #: Its running task takes longer than expected: send nothing behind it until it ends.
     stalled: bool = False
+    #: What the machine has of its class; from the grant on.
+    lane: Lane = dataclasses.field(init=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,8 +132,8 @@ class Fail:
 Action = SetDemand | Send | SendRecall | SendCancel | GiveBack | Fail
 
 
-@dataclasses.dataclass(slots=True)
-class _Lane:
+@dataclasses.dataclass(slots=True, eq=False)
+class Lane:
     """All tasks and leases of one scheduling class."""
 
     kind: SchedulingClass
@@ -152,25 +154,28 @@ class TaskMachine:
         #: Every task that has not ended: queued, sent, or on its way back.
         self.tasks: dict[str, Task] = {}
         self.leases: dict[str, Lease] = {}
-        self._lanes: dict[SchedulingClass, _Lane] = {}
+        self._lanes: dict[SchedulingClass, Lane] = {}
         #: Running mean of seconds per function id; missing until the first result.
         self._seconds: dict[str, float] = {}
         self._actions: list[Action] = []
-        self._dirty: set[SchedulingClass] = set()
+        #: Lanes to look at with the next flush.
+        self._dirty: dict[Lane, None] = {}
 
     # -- events --------------------------------------------------------------------------------------------------
 
     def submit(self, task: Task) -> None:
         """A task whose dependencies are ready."""
         self.tasks[task.task_id] = task
-        self._lane_of(task.kind).queue.append(task)
-        self._dirty.add(task.kind)
+        lane = self._lane_of(task.kind)
+        lane.queue.append(task)
+        self._dirty[lane] = None
 
     def granted(self, lease: Lease, now: float) -> None:
         """The controller has granted a lease."""
         lease.progress = lease.since = now
         self.leases[lease.lease_id] = lease
-        self._lane_of(lease.kind).leases[lease.lease_id] = lease
+        lease.lane = self._lane_of(lease.kind)
+        lease.lane.leases[lease.lease_id] = lease
         self._look_at(lease)
 
     def unreachable(self, lease: Lease) -> None:
@@ -178,7 +183,7 @@ class TaskMachine:
         lane = self._lane_of(lease.kind)
         lane.told -= 1
         self._actions.append(GiveBack(lease))
-        self._dirty.add(lease.kind)
+        self._dirty[lane] = None
 
     def finished(self, task_id: str, seconds: float, now: float) -> Task | None:
         """An executor has answered; returns the task, or None for a late answer to a task that has ended."""
@@ -200,7 +205,7 @@ class TaskMachine:
         lease.recalled = False
         lease.waiting = lease.waiting or waiting
         self._look_at(lease)
-        queue = self._lane_of(lease.kind).queue
+        queue = lease.lane.queue
         for task_id in reversed(task_ids):
             task = self.tasks.get(task_id)
             if task is None or task.lease is not lease:
@@ -240,7 +245,7 @@ class TaskMachine:
         lease = self.leases.pop(lease_id, None)
         if lease is None:
             return
-        lane = self._lane_of(lease.kind)
+        lane = lease.lane
         self._forget(lane, lease)
         may_have_begun = begun == "?"
         for task_id, task in reversed(list(lease.sent.items())):
@@ -256,14 +261,14 @@ class TaskMachine:
             else:
                 self._end(task, "crashed", detail)
         lease.sent.clear()
-        self._dirty.add(lease.kind)
+        self._dirty[lane] = None
 
     def cut_off(self, lease_id: str, detail: Any) -> None:
         """The connection to an executor is lost and nobody says that it is gone: do without it."""
         lease = self.leases.get(lease_id)
         if lease is not None:
             self.lost(lease_id, "?", detail)
-            self._lane_of(lease.kind).told -= 1
+            lease.lane.told -= 1
             self._actions.append(GiveBack(lease))
 
     def infeasible(self, kind: SchedulingClass, detail: Any) -> None:
@@ -289,7 +294,7 @@ class TaskMachine:
         # A queued one is dropped when the queue reaches it, but its owner is told at once.
         else:
             self._end(task, "cancelled")
-            self._dirty.add(task.kind)
+            self._dirty[self._lane_of(task.kind)] = None
 
     def tick(self, now: float) -> None:
         """Time has passed: recall stalled work, give idle leases back."""
@@ -309,8 +314,7 @@ class TaskMachine:
 
     def flush(self, now: float) -> list[Action]:
         """Place what can be placed and return every action gathered since the last call."""
-        for kind in self._dirty:
-            lane = self._lanes[kind]
+        for lane in self._dirty:
             self._place(lane, now)
             self._give_back(lane)
             self._set_demand(lane)
@@ -326,13 +330,13 @@ class TaskMachine:
     def num_queued(self) -> int:
         return sum(len(lane.queue) for lane in self._lanes.values())
 
-    def _lane_of(self, kind: SchedulingClass) -> _Lane:
+    def _lane_of(self, kind: SchedulingClass) -> Lane:
         lane = self._lanes.get(kind)
         if lane is None:
-            lane = self._lanes[kind] = _Lane(kind)
+            lane = self._lanes[kind] = Lane(kind)
         return lane
 
-    def _place(self, lane: _Lane, now: float) -> None:
+    def _place(self, lane: Lane, now: float) -> None:
         queue = lane.queue
         while queue and queue[0].cancelled:
             queue.popleft()
@@ -372,7 +376,7 @@ class TaskMachine:
                 lane.roomy.update((lease.lease_id, lease) for lease in open_leases[position:])
                 break
 
-    def _give_back(self, lane: _Lane) -> None:
+    def _give_back(self, lane: Lane) -> None:
         if not lane.leaving:
             return
         for lease in [lease for lease in lane.leaving.values() if not lease.sent]:
@@ -383,7 +387,7 @@ class TaskMachine:
             lane.told -= 1
             self._actions.append(GiveBack(lease))
 
-    def _set_demand(self, lane: _Lane) -> None:
+    def _set_demand(self, lane: Lane) -> None:
         queued = len(lane.queue)
         if not queued and lane.told <= len(lane.leases):
             return
@@ -413,24 +417,24 @@ class TaskMachine:
         """Send nothing more to a lease that others wait for, unless its turn has only begun."""
         if lease.turn_ends and not lease.draining and now - lease.since >= TURN:
             lease.draining = True
-            self._dirty.add(lease.kind)
+            self._dirty[lease.lane] = None
             if len(lease.sent) > 1 and not lease.recalled:
                 lease.recalled = True
                 self._actions.append(SendRecall(lease))
 
     def _look_at(self, lease: Lease) -> None:
         """Something about a lease has changed: it may have room now."""
-        self._lane_of(lease.kind).roomy[lease.lease_id] = lease
-        self._dirty.add(lease.kind)
+        lease.lane.roomy[lease.lease_id] = lease
+        self._dirty[lease.lane] = None
 
     def _leaves(self, lease: Lease) -> None:
         """Give a lease back when it has nothing left."""
         lease.wanted_back = True
-        self._lane_of(lease.kind).leaving[lease.lease_id] = lease
-        self._dirty.add(lease.kind)
+        lease.lane.leaving[lease.lease_id] = lease
+        self._dirty[lease.lane] = None
 
     @staticmethod
-    def _forget(lane: _Lane, lease: Lease) -> None:
+    def _forget(lane: Lane, lease: Lease) -> None:
         for leases in (lane.leases, lane.roomy, lane.leaving):
             leases.pop(lease.lease_id, None)
 
