@@ -25,7 +25,8 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
-import cloudpickle
+from shoal.runtime import refs
+from shoal.runtime.code_pickling import CodePickler
 
 _GLOBAL_READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 
@@ -101,7 +102,8 @@ def pack(
         if name in packed or name not in variables or skip(name, variables[name]):
             continue
         try:
-            pickler.dump(variables[name])
+            with refs.collecting():  # they are lifted, and found where they then are
+                pickler.dump(variables[name])
         except Exception as error:  # boundary: reducers are user code and raise anything
             raise UnpicklableVariable(name, variables[name], readers[name]) from error
         packed[name] = (stream.tell(), len(pickler.buffers))
@@ -216,7 +218,7 @@ def _writable(buffer: Any) -> Any:
     return bytearray(buffer) if memoryview(buffer).readonly else buffer
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(CodePickler):
     """Pickles variables one after the other into one stream."""
 
     def __init__(self, stream: io.BytesIO, namespace: dict[str, Any]) -> None:
@@ -238,11 +240,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 def _lifted_types() -> tuple[type, ...]:
-    from shoal.runtime.refs import ObjectRef
-
     torch = sys.modules.get("torch")
     tensor = getattr(torch, "Tensor", None)  # missing while torch is being imported
-    return (ObjectRef,) if tensor is None else (ObjectRef, tensor)
+    return (refs.ObjectRef,) if tensor is None else (refs.ObjectRef, tensor)
 
 
 def _take_lifted(index: int) -> Any:

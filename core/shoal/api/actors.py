@@ -12,7 +12,7 @@ from shoal.api.session import owner_or_init
 from shoal.model.errors import GetTimeoutError, NameTakenError, OptionError
 from shoal.model.options import STREAMING, ActorOptions, MethodOptions, with_changes
 from shoal.model.suggest import did_you_mean
-from shoal.runtime.refs import ObjectRef
+from shoal.runtime.refs import ObjectRef, check_travels
 from shoal.runtime.waiting import NotReadyError
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class ActorHandle:
         return sorted(self._shape.methods)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._life is not None:
+            check_travels(self, "the actor")
         return ActorHandle, (self._actor_id, self._name, self._shape, self._life)
 
     def __eq__(self, other: object) -> bool:
@@ -118,7 +120,9 @@ class ActorMethod:
         PendingCallsLimitExceeded
             As many calls as the actor's ``max_pending_calls`` wait for answers.
         """
-        return owner_or_init().call_actor(self._actor_id, self._target, args, kwargs, self._life)
+        life = self._life
+        owner = owner_or_init() if life is None else life._owner
+        return owner.call_actor(self._actor_id, self._target, args, kwargs, life)
 
     def options(self, **changes: Any) -> ActorMethod:
         """Return the same method with other options (see :class:`shoal.model.options.MethodOptions`)."""
@@ -209,8 +213,7 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
 
     With ``no_restart=False`` it is a crash like any other: an actor with ``max_restarts`` left comes back.
     """
-    _check_handle("kill", actor)
-    owner_or_init().kill_actor(actor._actor_id, restart=not no_restart)
+    owner_of("kill", actor).kill_actor(actor._actor_id, restart=not no_restart)
 
 
 def stop(actor: ActorHandle, timeout: float | None = None) -> None:
@@ -227,8 +230,7 @@ def stop(actor: ActorHandle, timeout: float | None = None) -> None:
     """
     from shoal.runtime.work import STOP, Target
 
-    _check_handle("stop", actor)
-    owner = owner_or_init()
+    owner = owner_of("stop", actor)
     target = Target(name=f"{actor._name}.__stop__", method=STOP)
     ref = owner.call_actor(actor._actor_id, target, (), {}, actor._life)
     assert isinstance(ref, ObjectRef)
@@ -297,9 +299,21 @@ def list_names(owner: BaseOwner) -> list[tuple[str, str, str]]:
     return [(str(a), str(b), str(c)) for a, b, c in owner.ask(lambda request: Ask(request, "names", ()))]
 
 
-def _check_handle(function: str, actor: Any) -> None:
+def owner_of(function: str, actor: Any) -> BaseOwner:
+    """Return the runtime that an argument of *function* belongs to.
+
+    Raises
+    ------
+    TypeError
+        It is no actor's handle.
+    NotInitializedError
+        Its session has ended.
+    """
     if not isinstance(actor, ActorHandle):
         raise TypeError(f"`{function}` takes an actor's handle, not {type(actor).__name__}.")
+    owner = owner_or_init() if actor._life is None else actor._life._owner
+    owner.check_usable()
+    return owner
 
 
 __all__ = ["ActorHandle", "ActorMethod", "exit_actor", "get_actor", "kill", "method", "stop"]

@@ -31,8 +31,8 @@ class RemoteFunction:
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Submit one call and return the ref of its result at once.
 
-        Refs among the arguments arrive as their values. The function is pickled at the first call; what it refers to is
-        captured then.
+        Refs among the arguments arrive as their values. The function is pickled at the first call; what it refers to,
+        refs and actors included, is captured then and kept as long as the function is.
 
         Returns
         -------
@@ -47,6 +47,9 @@ class RemoteFunction:
             This is a task that a task waits for that a task waits for …, too deep.
         """
         owner = owner_or_init()
+        exported = self._exported
+        if exported is None or (exported.contained and not exported.belongs_to(owner)):
+            self._exported, self._target = _export(self._function), None
         if self._target is None:
             self._target = self._make_target()
         return owner.submit(self._target, args, kwargs)
@@ -60,8 +63,7 @@ class RemoteFunction:
     def _make_target(self) -> Target:
         from shoal.runtime.work import Target
 
-        if self._exported is None:
-            self._exported = _export(self._function)
+        assert self._exported is not None
         options = self._options
         num_returns = options.num_returns
         if num_returns is None:
@@ -115,7 +117,7 @@ class ActorClass:
         from shoal.runtime.work import CREATE, Target
 
         owner = owner_or_init()
-        if self._exported is None or self._shape is None:
+        if self._exported is None or self._shape is None or not self._exported.belongs_to(owner):
             self._exported, self._shape = _export(self._class), shape_of(self._class, self._options)
         options = self._options
         target = Target(
@@ -248,8 +250,8 @@ def _export(target: Any) -> Exported:
     from shoal.runtime.work import Exported
 
     name = getattr(target, "__name__", None) or type(target).__name__
-    pickled = dumps_code(target, name)
-    return Exported(hashlib.blake2b(pickled, digest_size=12).hexdigest(), pickled, name)
+    pickled, contained = dumps_code(target, name)
+    return Exported(hashlib.blake2b(pickled, digest_size=12).hexdigest(), pickled, name, tuple(contained))
 
 
 __all__ = ["ActorClass", "RemoteFunction", "remote"]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from shoal.api.actors import ActorHandle
+from shoal.api.actors import ActorHandle, owner_of
 from shoal.api.placement import PlacementGroup
-from shoal.api.session import owner_or_init
 from shoal.api.values import check_timeout
 from shoal.model.errors import OptionError
 from shoal.model.explanation import Explanation
@@ -44,7 +43,7 @@ def why(what: ObjectRef | ObjectRefGenerator | ActorHandle | PlacementGroup, *, 
         raise OptionError("`timeout` must be more than 0.", option="timeout")
     target: Any = what
     if isinstance(target, ActorHandle):
-        return owner_or_init().explain("actor", target._actor_id, timeout)
+        return owner_of("why", target).explain("actor", target._actor_id, timeout)
     if isinstance(target, PlacementGroup):
         target = target.ready()
     if isinstance(target, ObjectRefGenerator):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 #: Peers with another number refuse each other at the greeting.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 #: Where a value is: see :mod:`shoal.runtime.payload`.
 Payload = tuple[Any, ...]
@@ -395,10 +395,14 @@ class OwnerStats(NamedTuple):
 
 
 class Define(NamedTuple):
-    """Owner -> executor, once per stream: the pickled function or class that ``function_id`` names."""
+    """Owner -> executor, once per stream: the pickled function or class that ``function_id`` names.
+
+    With ``has_refs`` it refers to object refs, which whoever loads it borrows: for the time of a run, not for ever.
+    """
 
     function_id: str
     pickled: bytes
+    has_refs: bool
 
 
 class Recipe(NamedTuple):

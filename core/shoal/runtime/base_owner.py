@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from shoal.model import messages as m
@@ -116,8 +116,10 @@ class BaseOwner(abc.ABC):
 
     def put(self, value: Any) -> ObjectRef:
         """Store *value* and return a ref to it; large values go to this node's shared memory once."""
-        self._check_usable()
+        self.check_usable()
         frames, contained = dumps(value)
+        if contained:
+            self._check_own(contained)
         object_id = new_object_id()
         payload = payloads.from_frames(frames, self.store, self._segment_name(object_id))
         self.table.add(object_id, payload, contained)
@@ -300,9 +302,12 @@ class BaseOwner(abc.ABC):
     def needs_fetch(payload: m.Payload | None) -> bool:
         return payload is not None and payload[0] == payloads.SEGMENT and not os.path.exists(payload[2])
 
-    def _check_usable(self) -> None:
+    def check_usable(self) -> None:
+        """Refuse to do anything once the session has ended."""
         if self.closing:
-            raise NotInitializedError("shoal was shut down in this process. Call `shoal.init()` first.")
+            raise NotInitializedError(
+                "The session that this belongs to has ended: shoal was shut down. `shoal.init()` begins another."
+            )
         if self._lost:
             raise ClusterLostError(self._lost)
 
@@ -310,7 +315,7 @@ class BaseOwner(abc.ABC):
         self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], *holds: ObjectRef, inline: bool = False
     ) -> Work:
         """Make the record of a submission; *inline* keeps large arguments out of the store."""
-        self._check_usable()
+        self.check_usable()
         context = get_current()
         if context is None:
             cell = target.cell if target.cell is not None else session.current_cell()
@@ -333,6 +338,10 @@ class BaseOwner(abc.ABC):
             store = None if inline else self.store
             payload = payloads.from_frames(frames, store, self._segment_name(task_id))
             holds = (*contained, *holds)
+        if target.exported is not None and target.exported.contained:
+            holds = (*target.exported.contained, *holds)
+        if holds or dependencies:
+            self._check_own((*dependencies, *holds))
         return Work(
             task_id=task_id,
             object_id="obj" + task_id[4:],
@@ -363,13 +372,22 @@ class BaseOwner(abc.ABC):
     def _segment_name(self, what: str) -> str:
         return f"{self.owner_id}.{what}"
 
+    def _check_own(self, refs: Iterable[ObjectRef]) -> None:
+        """Refuse refs of another session: nobody here could ever get their values."""
+        for ref in refs:
+            if ref._owner is not self:
+                raise NotInitializedError(
+                    f"`{ref!r}` belongs to a session that has ended: its value, or the actor it stands for, is gone. "
+                    "Make it again in this one."
+                )
+
     def _entry(self, ref: ObjectRef) -> objects.Entry:
         if ref._owner is not self:
-            raise NotInitializedError(f"`{ref!r}` belongs to a cluster session that has ended.")
+            self._check_own([ref])
         entry = self.table.get(ref.id)
         assert entry is not None, "a live ref always has an entry"
         if entry.payload is None or self.closing:
-            self._check_usable()
+            self.check_usable()
         return entry
 
     def _load(self, entry: objects.Entry) -> Any:

@@ -78,7 +78,7 @@ class Caller:
         self._emit_value = emit_value
         self._waits = waits
         #: Functions and classes by id, pickled and loaded.
-        self.functions: dict[str, bytes] = {}
+        self.functions: dict[str, m.Define] = {}
         self._loaded: dict[str, Any] = {}
         self.actor: Any = None
 
@@ -238,7 +238,10 @@ class Caller:
             return getattr(self.actor, recipe.method)
         target = self._loaded.get(recipe.function_id)
         if target is None:
-            target = self._loaded[recipe.function_id] = loads([self.functions[recipe.function_id]])
+            define = self.functions[recipe.function_id]
+            target = loads([define.pickled])
+            if not define.has_refs:
+                self._loaded[recipe.function_id] = target
         return target
 
     def blame(self, item: Item, error: BaseException) -> m.Payload:

@@ -119,8 +119,8 @@ class Executor:
             return
         for message in m.unpack(bind.creation):
             match message:
-                case m.Define(function_id, pickled):
-                    self._caller.functions[function_id] = pickled
+                case m.Define():
+                    self._caller.functions[message.function_id] = message
                 case m.Recipe():
                     self._recipes["", message.recipe_id] = message
                 case m.ActorShape():
@@ -134,8 +134,8 @@ class Executor:
                 self._arrived(self._item(message, stream))
             case m.Recipe():
                 self._recipes[stream.address, message.recipe_id] = message
-            case m.Define(function_id, pickled):
-                self._caller.functions[function_id] = pickled
+            case m.Define():
+                self._caller.functions[message.function_id] = message
             case m.CancelTask(task_id, force, recursive):
                 self._cancel(task_id, force, recursive)
             case m.Recall(lease_id):

@@ -50,7 +50,11 @@ class Inbox:
     def _drain(self) -> None:
         self._woken = False  # from here on, the next put schedules another drain
         calls = self._calls
-        for _ in range(len(calls)):
-            function, argument = calls.popleft()
-            function(argument)
+        try:
+            for _ in range(len(calls)):
+                function, argument = calls.popleft()
+                function(argument)
+        except BaseException:  # a bug of ours, which the loop reports: what waits behind it has its turn all the same
+            self._loop.call_soon(self._drain)
+            raise
         self._after()

@@ -114,7 +114,8 @@ class InlineOwner(BaseOwner):
         recipe = work.recipe
         if work.target.exported is not None:
             exported = work.target.exported
-            self._tasks.functions.setdefault(exported.function_id, exported.pickled)
+            define = m.Define(exported.function_id, exported.pickled, bool(exported.contained))
+            self._tasks.functions.setdefault(exported.function_id, define)
         lease_id = "" if actor_id else INLINE
         context = contexts.TaskContext(
             work.task_id, recipe.name, lease_id, recipe.cell, recipe.driver, recipe.depth, attempt
@@ -207,7 +208,7 @@ class InlineOwner(BaseOwner):
     # -- questions that a controller answers ---------------------------------------------------------------------
 
     def ask(self, make: Callable[[int], m.Message]) -> Any:
-        self._check_usable()
+        self.check_usable()
         match make(0):
             case m.ClaimName() as claim:
                 return self._claim_name(claim)
@@ -232,7 +233,7 @@ class InlineOwner(BaseOwner):
     def create_group(
         self, group_id: str, bundles: tuple[Resources, ...], strategy: str, *, detached: bool
     ) -> ObjectRef:
-        self._check_usable()
+        self.check_usable()
         object_id = new_object_id()
         self.table.add(object_id, payloads.NONE)
         return ObjectRef(object_id, self.address, self)
@@ -241,7 +242,7 @@ class InlineOwner(BaseOwner):
         """Nothing is reserved."""
 
     def explain(self, topic: str, subject: str, seconds: float) -> Explanation:
-        self._check_usable()
+        self.check_usable()
         if topic == "actor":
             actor = self._actors[subject]
             return Explanation(f"actor `{subject}`", "dead" if actor.cause else "idle", actor.cause or "inline")
@@ -291,9 +292,9 @@ class InlineOwner(BaseOwner):
         """Remember *error* with its frames, for whoever gets *payload*."""
         self._errors.append((payload, error, error.__traceback__))
 
-    def _check_usable(self) -> None:
+    def check_usable(self) -> None:
         self._settle()
-        super()._check_usable()
+        super().check_usable()
 
     def _settle(self) -> None:
         """Let go what nobody refers to any more."""

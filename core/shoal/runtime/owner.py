@@ -153,14 +153,14 @@ class Owner(BaseOwner):
         self.inbox.put(lambda _: self.actors.kill(actor_id, restart=restart), None)
 
     def ask(self, make: Callable[[int], m.Message]) -> Any:
-        self._check_usable()
+        self.check_usable()
         future = asyncio.run_coroutine_threadsafe(self.controller.ask(make), self.loop)
         return future.result(2 * ANSWER_TIMEOUT)
 
     def create_group(
         self, group_id: str, bundles: tuple[Resources, ...], strategy: str, *, detached: bool
     ) -> ObjectRef:
-        self._check_usable()
+        self.check_usable()
         object_id = new_object_id()
         self.table.add(object_id)
         request = m.CreateGroup(group_id, bundles, strategy, detached)
@@ -171,7 +171,7 @@ class Owner(BaseOwner):
         self.inbox.put(self._remove_group, group_id)
 
     def explain(self, topic: str, subject: str, seconds: float) -> Explanation:
-        self._check_usable()
+        self.check_usable()
 
         async def explain() -> Explanation:
             await asyncio.sleep(0)  # behind what this thread has submitted

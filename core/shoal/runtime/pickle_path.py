@@ -6,7 +6,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import cloudpickle
+from shoal.runtime.code_pickling import dumps_by_value
 
 #: Parts looked at before the search settles for the deepest one found.
 MAX_PARTS = 2_000
@@ -38,7 +38,7 @@ def explain(value: Any, name: str) -> tuple[str, str]:
 
 def _failure(value: Any) -> str | None:
     try:
-        cloudpickle.dumps(value)
+        dumps_by_value(value)
     except RecursionError:
         return "it is nested too deeply (or refers to itself through a reducer)"
     except Exception as error:  # boundary: reducers are user code

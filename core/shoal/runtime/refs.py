@@ -55,14 +55,8 @@ class ObjectRef:
         return self._owner.get_async(self).__await__()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        found: list[ObjectRef] | None = getattr(_collector, "found", None)
-        if found is None:
-            raise SerializationError(
-                f"`{self!r}` can travel only inside arguments, results and `put` values: a pickle of your own would "
-                "not keep the object alive.",
-                path=repr(self),
-            )
-        found.append(self)
+        check_travels(self, "the object")
+        _collector.found.append(self)
         return _rebuild, (self._id, self._owner_address)
 
 
@@ -70,6 +64,22 @@ def _rebuild(object_id: str, owner_address: str) -> ObjectRef:
     if _current_owner is None:
         raise NotInitializedError("This process has no shoal runtime, so it cannot hold object refs.")
     return _current_owner().hold(object_id, owner_address)
+
+
+def check_travels(what: object, kept: str) -> None:
+    """Refuse pickles that nobody collects the refs of.
+
+    Raises
+    ------
+    SerializationError
+        *what* is being pickled by user code.
+    """
+    if getattr(_collector, "found", None) is None:
+        raise SerializationError(
+            f"`{what!r}` can travel only inside arguments, results, `put` values and remote functions: a pickle of "
+            f"your own would not keep {kept} alive.",
+            path=repr(what),
+        )
 
 
 def set_current_owner(find: Callable[[], BaseOwner] | None) -> None:

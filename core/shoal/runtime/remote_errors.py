@@ -12,10 +12,9 @@ import pickle
 import traceback
 from types import TracebackType
 
-import cloudpickle
-
 from shoal.model.errors import RemoteError
 from shoal.runtime import frames, refs
+from shoal.runtime.code_pickling import CodePickler
 
 
 def dump(error: BaseException) -> bytes:
@@ -58,7 +57,7 @@ def strip_own_frames(traceback_: TracebackType | None, own_file: str) -> Traceba
     return result if result is not None else traceback_
 
 
-class _ErrorPickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _ErrorPickler(CodePickler):
     """Pickles exceptions so that they are rebuilt without a call of ``__init__``.
 
     Python rebuilds an exception as ``type(*args)``, and ``args`` is what the type passed on to

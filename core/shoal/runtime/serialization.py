@@ -12,10 +12,9 @@ import pickle
 from collections.abc import Sequence
 from typing import Any
 
-import cloudpickle
-
 from shoal.model.errors import SerializationError, ShoalError
 from shoal.runtime import refs
+from shoal.runtime.code_pickling import dumps_by_value
 from shoal.runtime.pickle_path import explain
 
 Frame = bytes | bytearray | memoryview
@@ -55,7 +54,7 @@ def dumps(value: Any, what: str = "value") -> tuple[list[Frame], list[refs.Objec
 
 def _dumps_by_value(value: Any, what: str, buffers: list[pickle.PickleBuffer]) -> bytes:
     try:
-        return cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)  # type: ignore[no-any-return]
+        return dumps_by_value(value, buffers.append)
     except ShoalError:
         raise
     except Exception as error:  # boundary: reducers are user code and raise anything
@@ -75,16 +74,22 @@ def total_nbytes(frames: Sequence[Frame]) -> int:
     return sum(frame.nbytes if isinstance(frame, memoryview) else len(frame) for frame in frames)
 
 
-def dumps_code(target: Any, name: str) -> bytes:
+def dumps_code(target: Any, name: str) -> tuple[bytes, list[refs.ObjectRef]]:
     """Pickle a function or class by the rules of cloudpickle: by name if it can be imported, else by value.
+
+    Returns
+    -------
+    pickled, contained
+        The refs are those that it refers to, and those of actors whose handles it refers to.
 
     Raises
     ------
     SerializationError
-        It refers to something that cannot travel (or to an object ref: pass those as arguments).
+        It refers to something that cannot travel.
     """
     try:
-        return bytes(cloudpickle.dumps(target, protocol=5))
+        with refs.collecting() as contained:
+            return dumps_by_value(target), contained
     except Exception as error:  # boundary: reducers are user code
         path, reason = explain(target, name)
         raise SerializationError(

@@ -268,7 +268,9 @@ def define(stream: Stream, work: Work) -> None:
 def definitions(work: Work) -> list[m.Message]:
     """Return the messages that the run of *work* refers to."""
     exported = work.target.exported
-    return [*([m.Define(exported.function_id, exported.pickled)] if exported is not None else []), work.recipe]
+    if exported is None:
+        return [work.recipe]
+    return [m.Define(exported.function_id, exported.pickled, bool(exported.contained)), work.recipe]
 
 
 def cancelled(work: Work) -> TaskCancelledError:

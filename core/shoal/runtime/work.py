@@ -12,6 +12,7 @@ from shoal.model.placement import SchedulingClass
 from shoal.runtime.refs import ObjectRef
 
 if TYPE_CHECKING:
+    from shoal.runtime.base_owner import BaseOwner
     from shoal.runtime.yields import Yields
 
 #: Methods that no user wrote.
@@ -27,6 +28,12 @@ class Exported:
     function_id: str
     pickled: bytes
     name: str
+    #: Refs that it refers to: held as long as it may be sent.
+    contained: tuple[ObjectRef, ...] = ()
+
+    def belongs_to(self, owner: BaseOwner) -> bool:
+        """Whether everything that it refers to is of this owner's session."""
+        return all(ref._owner is owner for ref in self.contained)
 
 
 @dataclasses.dataclass(slots=True)

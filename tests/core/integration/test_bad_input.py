@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 
 import pytest
 
 import shoal
+
+
+@shoal.remote
+class Keeper:
+    def __init__(self, value):
+        self.value = value
+
+    def get(self, *ignored):
+        return self.value
+
+
+@shoal.remote
+def same(x):
+    return x
 
 
 def test_an_unknown_option_names_the_closest_one():
@@ -128,10 +143,14 @@ def test_values_of_get_put_and_wait_are_checked(embedded):
 
 
 def test_a_ref_cannot_be_pickled_by_hand(embedded):
-    import pickle
-
     with pytest.raises(shoal.errors.SerializationError, match="keep the object alive"):
         pickle.dumps(shoal.put(1))
+
+
+def test_a_handle_cannot_be_pickled_by_hand(embedded):
+    actor = Keeper.remote(1)
+    with pytest.raises(shoal.errors.SerializationError, match=r"<actor Keeper .* keep the actor alive"):
+        pickle.dumps(actor)
 
 
 def test_init_twice_is_one_cluster(embedded):

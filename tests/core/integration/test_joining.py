@@ -24,6 +24,66 @@ def test_refs_of_an_ended_session_say_so():
         shoal.snapshot()
 
 
+@shoal.remote
+class Keeper:
+    def __init__(self, value=1):
+        self.value = value
+
+    def get(self, *ignored):
+        return self.value
+
+
+@shoal.remote
+def same(x):
+    return x
+
+
+@shoal.remote
+def counts():
+    yield 1
+
+
+#: What may be done with a ref, a generator and an actor of a session that has ended.
+STALE_USES = {
+    "get": lambda ref, values, actor: shoal.get(ref),
+    "wait": lambda ref, values, actor: shoal.wait([ref]),
+    "wait for several": lambda ref, values, actor: shoal.wait([same.remote(1), ref], num_returns=2),
+    "as_completed": lambda ref, values, actor: list(shoal.as_completed([ref])),
+    "put": lambda ref, values, actor: shoal.put([ref]),
+    "argument": lambda ref, values, actor: same.remote(ref),
+    "inside an argument": lambda ref, values, actor: same.remote({"x": [ref]}),
+    "argument of an actor": lambda ref, values, actor: Keeper.remote(ref),
+    "handle as an argument": lambda ref, values, actor: same.remote(actor),
+    "call": lambda ref, values, actor: actor.get.remote(),
+    "next value": lambda ref, values, actor: next(values),
+    "stop": lambda ref, values, actor: shoal.stop(actor),
+    "kill": lambda ref, values, actor: shoal.kill(actor),
+    "why": lambda ref, values, actor: shoal.why(ref),
+    "why of an actor": lambda ref, values, actor: shoal.why(actor),
+}
+
+
+def test_nothing_of_an_ended_session_works_in_another():
+    with shoal.init(num_cpus=1):
+        ref, values, actor = same.remote(1), counts.remote(), Keeper.remote()
+        assert shoal.get([ref, actor.get.remote()], timeout=30) == [1, 1]
+    for use in STALE_USES.values():
+        if use is not STALE_USES["put"]:  # it would start a cluster, as any first use does
+            with pytest.raises(shoal.errors.NotInitializedError, match="has ended"):
+                use(ref, values, actor)
+            shoal.shutdown()
+    with shoal.init(num_cpus=1):
+        other = Keeper.remote(2)
+        for name, use in STALE_USES.items():
+            with pytest.raises(shoal.errors.NotInitializedError, match="has ended"):
+                use(ref, values, actor)
+                pytest.fail(f"{name} was not refused")
+        with pytest.raises(shoal.errors.NotInitializedError, match="has ended"):
+            other.get.remote(ref)
+        shoal.cancel(ref)  # harmless, as for everything that has ended
+        assert shoal.get([other.get.remote(), same.remote(3)], timeout=30) == [2, 3]
+
+
 def test_what_waits_when_the_session_ends_is_told():
     with shoal.init(num_cpus=1):
         errors = []

@@ -88,8 +88,8 @@ def test_a_batch_keeps_order_and_types(batch: list[Any]) -> None:
 
 
 def test_bytes_may_come_as_a_view() -> None:
-    data = m.pack([m.Recall("lease-1"), m.Define("f", b"\x80")])
-    assert m.unpack(memoryview(data)) == [m.Recall("lease-1"), m.Define("f", b"\x80")]
+    data = m.pack([m.Recall("lease-1"), m.Define("f", b"\x80", False)])
+    assert m.unpack(memoryview(data)) == [m.Recall("lease-1"), m.Define("f", b"\x80", False)]
 
 
 @given(st.binary(max_size=200))

@@ -1,0 +1,43 @@
+"""Cloudpickle, with code that remembers the file it was written in.
+
+From 3.1.3 on, cloudpickle calls the file of all code ``<dynamic-code>``, so that equal functions have equal pickles.
+Then a traceback shows no source, and ``inspect.getsource`` finds none. Here code travels under its own filename,
+whatever the version: the cell's, where it came from a notebook.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import types
+from collections import ChainMap
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import cloudpickle
+
+_reduce_code: Callable[[types.CodeType], tuple[Any, ...]] = cloudpickle.Pickler.dispatch_table[types.CodeType]
+
+
+def _reduce_with_filename(code: types.CodeType) -> tuple[Any, ...]:
+    make, arguments = _reduce_code(code)
+    return _make_code, (make, arguments, code.co_filename)
+
+
+def _make_code(make: Callable[..., types.CodeType], arguments: tuple[Any, ...], filename: str) -> types.CodeType:
+    return make(*arguments).replace(co_filename=filename)
+
+
+class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """A ``cloudpickle.Pickler``; see the module's description."""
+
+    dispatch_table: ClassVar[Any] = ChainMap(
+        {types.CodeType: _reduce_with_filename}, cloudpickle.Pickler.dispatch_table
+    )
+
+
+def dumps_by_value(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
+    """Pickle *value* (protocol 5); code that cannot be imported at the other end goes along."""
+    with io.BytesIO() as stream:
+        CodePickler(stream, protocol=5, buffer_callback=buffer_callback).dump(value)
+        return stream.getvalue()
