@@ -44,7 +44,10 @@ class LocalStream(asyncio.Protocol, Stream):
         return self.address or "a local peer"
 
     async def run(self) -> None:
-        await asyncio.shield(self._ended)
+        try:
+            await asyncio.shield(self._ended)
+        finally:  # cancelled, maybe, by an owner that ends while the connection was being made
+            self.abort()
 
     def abort(self) -> None:
         self._closed = True

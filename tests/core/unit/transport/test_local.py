@@ -316,3 +316,17 @@ def test_nobody_at_an_address_is_no_error() -> None:
 
 def test_a_listener_leaves_no_file() -> None:
     assert local._name("tls://127.0.0.1:1").startswith("\0shoal-")
+
+
+def test_whoever_stops_running_a_stream_closes_it() -> None:
+    """An owner that ends while a connection is being made cancels what runs it, and knows no more of it."""
+
+    async def check(ours: End, theirs: End) -> None:
+        running = asyncio.create_task(ours.stream.run())
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await theirs.stream.run()  # ends, because the other end is closed
+        assert ours.stream.closed
+
+    with_two_ends(check)
