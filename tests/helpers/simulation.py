@@ -577,8 +577,8 @@ class Owner:
                     self._send(lease, batch)
                 case tasks.SetDemand(kind, wanted):
                     self._tell("demand", self.process.name, kind, wanted)
-                case tasks.GiveBack(lease):
-                    self._tell("event", self.controller.machine.gave_back, lease.lease_id)
+                case tasks.GiveBack(lease, broken):
+                    self._tell("event", self.controller.machine.gave_back, lease.lease_id, broken)
                 case tasks.SendRecall(lease):
                     self._order(lease, "recall", lease.lease_id, self)
                 case tasks.SendCancel(lease, task, _, _):

@@ -134,9 +134,10 @@ class Reclaim(NamedTuple):
 
 
 class ReturnLease(NamedTuple):
-    """Owner -> controller: nothing of mine runs there any more."""
+    """Owner -> controller: nothing of mine runs there any more; or (``broken``) the executor does not answer me."""
 
     lease_id: str
+    broken: bool
 
 
 class LeaseLost(NamedTuple):

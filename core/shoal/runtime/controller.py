@@ -97,8 +97,8 @@ class Controller:
         match message:
             case m.Demand(kind, wanted):
                 self._machine.demand(owner_id, job_id, class_from_wire(kind), wanted)
-            case m.ReturnLease(lease_id):
-                self._machine.gave_back(lease_id)
+            case m.ReturnLease(lease_id, broken):
+                self._machine.gave_back(lease_id, broken)
             case m.CreateActor():
                 self.view.actor_requested(message.actor_id, message.name, message.class_name)
                 self._directory.create(owner_id, job_id, message)

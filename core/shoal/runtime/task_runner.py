@@ -197,8 +197,8 @@ class TaskRunner:
                     self._peers.send(lease.address, m.Recall(lease.lease_id))
                 case tasks.SendCancel(lease, task, force, recursive):
                     self._peers.send(lease.address, m.CancelTask(task.task_id, force, recursive))
-                case tasks.GiveBack(lease):
-                    tell(m.ReturnLease(lease.lease_id))
+                case tasks.GiveBack(lease, broken):
+                    tell(m.ReturnLease(lease.lease_id, broken))
                 case tasks.Fail(task, reason, detail):
                     self._failed(task, reason, detail)
         if self._machine.needs_tick and not self._tick_due:

@@ -175,15 +175,15 @@ class LeaseMachine:
             self._release(lease)
             self._actions.append(Lost(lease, cause, stderr, begun))
 
-    def gave_back(self, lease_id: str) -> None:
-        """An owner has nothing left on this lease."""
+    def gave_back(self, lease_id: str, broken: bool = False) -> None:
+        """An owner has nothing left on this lease; or (*broken*) cannot reach its executor, which is then ended."""
         lease = self.leases.get(lease_id)
         if lease is not None and not lease.actor_id:
             claim = self._claims.get((lease.owner_id, lease.kind))
             if claim is not None:
                 claim.wanted = max(0, claim.wanted - 1)
             self._release(lease)
-            self._actions.append(End(lease, kill=False))
+            self._actions.append(End(lease, kill=broken))
 
     def end_lease(self, lease_id: str) -> None:
         """End a lease at once, and its executor with it."""

@@ -85,7 +85,7 @@ class Lease:
     #: Its running task takes longer than expected: send nothing behind it until it ends.
     stalled: bool = False
     #: What the machine has of its class; from the grant on.
-    lane: Lane = dataclasses.field(init=False)
+    lane: Lane = dataclasses.field(init=False, repr=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,6 +118,8 @@ class SendCancel:
 @dataclasses.dataclass(frozen=True, slots=True)
 class GiveBack:
     lease: Lease
+    #: The executor does not answer: it may still be at work, and must not get any other.
+    broken: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ class TaskMachine:
         """The executor of a lease that the controller believes to be ours does not answer us."""
         lane = self._lane_of(lease.kind)
         lane.told -= 1
-        self._actions.append(GiveBack(lease))
+        self._actions.append(GiveBack(lease, broken=True))
         self._dirty[lane] = None
 
     def finished(self, task_id: str, seconds: float, now: float) -> Task | None:
@@ -269,7 +271,7 @@ class TaskMachine:
         if lease is not None:
             self.lost(lease_id, "?", detail)
             lease.lane.told -= 1
-            self._actions.append(GiveBack(lease))
+            self._actions.append(GiveBack(lease, broken=True))
 
     def infeasible(self, kind: SchedulingClass, detail: Any) -> None:
         """No node could ever run tasks of this class: those that wait fail now."""

@@ -114,6 +114,18 @@ def kill_some(cluster: Cluster, count: int) -> None:
         cluster.world.at(cluster.random.random() * 1.5, kill)
 
 
+def cut_some(cluster: Cluster, count: int) -> None:
+    """Connections break while both ends live on: what is under way on them is lost."""
+
+    def cut() -> None:
+        owner = cluster.random.choice([driver.owner for driver in cluster.drivers])
+        if owner.process.alive and owner._streams:
+            owner.cut(cluster.random.choice(list(owner._streams.values())))
+
+    for _ in range(count):
+        cluster.world.at(cluster.random.random() * 1.5, cut)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_every_task_ends_once_whatever_happens(seed: int) -> None:
     """Nested work, crashes, kills from outside, cancellations, owners and nodes that go."""
@@ -125,6 +137,7 @@ def test_every_task_ends_once_whatever_happens(seed: int) -> None:
         cluster.submit(spec, setup.randrange(len(cluster.drivers)), cluster.random.random())
     cancel_some(cluster)
     kill_some(cluster, 4)
+    cut_some(cluster, setup.choice([0, 0, 2, 4]))
     if len(cluster.drivers) > 1:
         cluster.world.at(setup.random(), cluster.drivers[-1].die)
     if len(cluster.agents) > 1:

@@ -106,6 +106,14 @@ def test_resources_come_back() -> None:
     assert machine.leases == {}
 
 
+def test_an_executor_that_its_owner_cannot_reach_is_ended() -> None:
+    machine = machine_with(1)
+    machine.demand("owner-a", "job-a", CPU, 1)
+    (lease,) = started(machine)
+    machine.gave_back(lease.lease_id, broken=True)
+    assert End(lease, kill=True) in flush(machine)
+
+
 def test_what_is_given_back_is_not_granted_again_to_the_same_demand() -> None:
     machine = machine_with(2)
     machine.demand("owner-a", "job-a", CPU, 2)

@@ -295,13 +295,26 @@ def test_a_draining_lease_is_recalled_and_goes_in_spite_of_a_queue() -> None:
     assert machine.num_queued == 3
 
 
+def test_a_lease_whose_connection_broke_is_given_back_as_broken() -> None:
+    """The executor may go on with what it has begun: nobody else must get it."""
+    machine = TaskMachine()
+    submit(machine, 1, retries=1)
+    lease = make_lease(1)
+    machine.granted(lease, 0.0)
+    machine.flush(0.0)
+    machine.cut_off(lease.lease_id, "the connection was lost")
+    machine.cut_off(lease.lease_id, "the connection was lost")
+    actions = machine.flush(0.0)
+    assert actions.count(GiveBack(lease, broken=True)) == 1 and machine.num_queued == 1
+
+
 def test_a_lease_that_cannot_be_reached_is_given_back_and_asked_for_again() -> None:
     machine = TaskMachine()
     submit(machine, 1)
     machine.flush(0.0)
     lease = make_lease(1)
     machine.unreachable(lease)
-    assert machine.flush(0.0) == [GiveBack(lease), SetDemand(CPU, 1)]
+    assert machine.flush(0.0) == [GiveBack(lease, broken=True), SetDemand(CPU, 1)]
 
 
 def test_work_behind_a_task_that_takes_too_long_is_recalled_once_and_waits_for_another_lease() -> None:
