@@ -8,7 +8,7 @@ from typing import Any
 
 from shoal.api.actors import ActorHandle
 from shoal.api.values import check_timeout, get, wait
-from shoal.model.errors import GetTimeoutError, OptionError
+from shoal.model.errors import ActorDiedError, GetTimeoutError, OptionError
 from shoal.runtime.refs import ObjectRef
 
 Submit = Callable[[ActorHandle, Any], ObjectRef]
@@ -43,6 +43,8 @@ class ActorPool:
         #: Work given out and not taken back: who does it, and its number.
         self._busy: dict[ObjectRef, tuple[ActorHandle, int]] = {}
         self._by_number: dict[int, ObjectRef] = {}
+        #: Of them, those whose actor has ended its work and whose results were not taken.
+        self._answered: set[ObjectRef] = set()
         #: Work for which no actor was free.
         self._waiting: deque[tuple[int, Submit, Any]] = deque()
         #: Numbers whose results were taken out of turn.
@@ -87,7 +89,10 @@ class ActorPool:
             self._taken.remove(self._next_result)
             self._next_result += 1
         while self._next_result not in self._by_number:  # it waits for an actor
-            self._free_one(timeout)
+            if not self._free_one(timeout):
+                self._waiting.popleft()
+                self._next_result += 1
+                raise _nobody_left()
         ref = self._by_number[self._next_result]
         if not wait([ref], timeout=timeout)[0]:
             raise GetTimeoutError(f"Waited {timeout:g} s for the next result.", timeout=timeout)
@@ -99,6 +104,10 @@ class ActorPool:
         check_timeout(timeout)
         if not self.has_next():
             raise StopIteration("Nothing was submitted that has not been taken.")
+        if not self._busy:
+            number, *_ = self._waiting.popleft()
+            self._taken.add(number)
+            raise _nobody_left()
         ready, _ = wait(list(self._busy), timeout=timeout)
         if not ready:
             raise GetTimeoutError(f"Waited {timeout:g} s for a result.", timeout=timeout)
@@ -117,7 +126,7 @@ class ActorPool:
         """Add an actor."""
         if not isinstance(actor, ActorHandle):
             raise TypeError(f"An actor pool takes actors' handles, not {type(actor).__name__}.")
-        if actor in self._idle or any(actor == busy for busy, _ in self._busy.values()):
+        if actor in self._idle or any(actor == self._busy[ref][0] for ref in self._busy.keys() - self._answered):
             raise ValueError(f"`{actor!r}` is in the pool already.")
         self._idle.append(actor)
         self._give_out()
@@ -155,23 +164,43 @@ class ActorPool:
             self._busy[ref] = actor, number
             self._by_number[number] = ref
 
-    def _free_one(self, timeout: float | None) -> None:
-        """Wait for an actor and have it go on with what waits; its result stays to be taken."""
-        running = [ref for ref, (actor, _) in self._busy.items() if actor not in self._idle]
+    def _free_one(self, timeout: float | None) -> bool:
+        """Wait for an actor and have it go on with what waits; its result stays to be taken.
+
+        Returns whether there is an actor to wait for.
+        """
+        running = [ref for ref in self._busy if ref not in self._answered]
+        if not running:
+            return False
         ready, _ = wait(running, timeout=timeout)
         if not ready:
             raise GetTimeoutError(f"Waited {timeout:g} s for an actor.", timeout=timeout)
-        self._idle.append(self._busy[ready[0]][0])
+        self._has_answered(ready[0])
+        return True
+
+    def _has_answered(self, ref: ObjectRef) -> None:
+        """An actor has nothing to do: it goes on with what waits, or leaves the pool if it is dead."""
+        if ref in self._answered:
+            return
+        self._answered.add(ref)
+        actor, _ = self._busy[ref]
+        error = ref._owner.error_of(ref)
+        if not (isinstance(error, ActorDiedError) and error.actor_id == actor._actor_id):
+            self._idle.append(actor)
         self._give_out()
 
     def _take(self, ref: ObjectRef) -> Any:
-        actor, number = self._busy.pop(ref)
+        self._has_answered(ref)
+        self._answered.remove(ref)
+        _, number = self._busy.pop(ref)
         del self._by_number[number]
-        still_busy = any(actor == busy for busy, _ in self._busy.values())
-        if not still_busy and actor not in self._idle:
-            self._idle.append(actor)
-        self._give_out()
         return get(ref)
+
+
+def _nobody_left() -> ActorDiedError:
+    return ActorDiedError(
+        "No actor of the pool is alive: this piece of work was not done. `push` adds an actor.", cause="", actor_id=""
+    )
 
 
 __all__ = ["ActorPool"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shoal.api.session import owner_or_init
+from shoal.api.values import check_timeout
 from shoal.model.errors import GetTimeoutError, NameTakenError, OptionError
 from shoal.model.options import STREAMING, ActorOptions, MethodOptions, with_changes
 from shoal.model.suggest import did_you_mean
@@ -32,6 +33,8 @@ class Shape:
     methods: dict[str, MethodOptions]
     max_task_retries: int
     max_pending_calls: int
+    #: Names of its concurrency groups.
+    groups: tuple[str, ...]
 
 
 class ActorHandle:
@@ -50,10 +53,10 @@ class ActorHandle:
 
     def __getattr__(self, name: str) -> ActorMethod:
         """Make the method at its first use; it is an attribute from then on."""
-        if name.startswith("__") and name.endswith("__"):
-            raise AttributeError(name)
         methods = self._shape.methods
         if name not in methods:
+            if name.startswith("__") and name.endswith("__"):
+                raise AttributeError(name)
             raise AttributeError(f"Actor `{self._name}` has no method `{name}`.{did_you_mean(name, methods)}")
         method = ActorMethod(self._actor_id, self._name, name, self._shape, methods[name], self._life)
         setattr(self, name, method)
@@ -127,6 +130,7 @@ class ActorMethod:
     def options(self, **changes: Any) -> ActorMethod:
         """Return the same method with other options (see :class:`shoal.model.options.MethodOptions`)."""
         options = with_changes(self._options, changes)
+        check_group(options, self._shape.groups, f"{self._actor}.{self._name}")
         return ActorMethod(self._actor_id, self._actor, self._name, self._shape, options, self._life)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -163,23 +167,29 @@ def shape_of(cls: type, options: ActorOptions) -> Shape:
         A method is in a concurrency group that the options do not have.
     """
     methods = {}
-    groups = dict(options.concurrency_groups)
+    groups = tuple(name for name, _ in options.concurrency_groups)
     for name in dir(cls):
         member = inspect.getattr_static(cls, name)
         member = member.__func__ if isinstance(member, staticmethod | classmethod) else member
         if (name.startswith("__") and name != "__call__") or not callable(member):
             continue
         chosen = getattr(member, _MARK, MethodOptions())
-        if chosen.concurrency_group and chosen.concurrency_group not in groups:
-            raise OptionError(
-                f"`{cls.__name__}.{name}` is in the concurrency group `{chosen.concurrency_group}`, which "
-                f"`concurrency_groups` does not have.{did_you_mean(chosen.concurrency_group, groups)}",
-                option="concurrency_groups",
-            )
+        check_group(chosen, groups, f"{cls.__name__}.{name}")
         if chosen.num_returns is None and (inspect.isgeneratorfunction(member) or inspect.isasyncgenfunction(member)):
             chosen = dataclasses.replace(chosen, num_returns=STREAMING)
         methods[name] = chosen
-    return Shape(methods, options.max_task_retries, options.max_pending_calls or 0)
+    return Shape(methods, options.max_task_retries, options.max_pending_calls or 0, groups)
+
+
+def check_group(options: MethodOptions, groups: Sequence[str], method: str) -> None:
+    """Refuse a concurrency group that an actor does not have."""
+    group = options.concurrency_group
+    if group and group not in groups:
+        raise OptionError(
+            f"`{method}` is in the concurrency group `{group}`, which `concurrency_groups` does not have."
+            f"{did_you_mean(group, groups)}",
+            option="concurrency_groups",
+        )
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
@@ -230,6 +240,7 @@ def stop(actor: ActorHandle, timeout: float | None = None) -> None:
     """
     from shoal.runtime.work import STOP, Target
 
+    check_timeout(timeout)
     owner = owner_of("stop", actor)
     target = Target(name=f"{actor._name}.__stop__", method=STOP)
     ref = owner.call_actor(actor._actor_id, target, (), {}, actor._life)

@@ -7,7 +7,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shoal.api.iteration import map as map_in_chunks
 from shoal.api.remote import RemoteFunction, remote
@@ -17,6 +17,9 @@ from shoal.model.errors import OptionError, TaskCancelledError
 from shoal.model.options import TaskOptions, is_number, with_changes
 from shoal.runtime.refs import ObjectRef
 from shoal.state.objects import Entry
+
+if TYPE_CHECKING:
+    from shoal.runtime.base_owner import BaseOwner
 
 
 class Executor(concurrent.futures.Executor):
@@ -57,23 +60,22 @@ class Executor(concurrent.futures.Executor):
         self._done = _Done()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._owner: BaseOwner | None = None
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
-        """Have ``fn(*args, **kwargs)`` run in the cluster.
+        """Have ``fn(*args, **kwargs)`` run in the cluster; what cannot travel there is the future's error.
 
         Raises
         ------
         RuntimeError
             The executor was shut down.
-        SerializationError
-            The function or an argument cannot travel.
         """
         future = _Future(self)
         with self._lock:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            function = self._remote(fn)
-            self._waiting.append((future, lambda: function.remote(*args, **kwargs)))
+            function, owner = self._remote(fn), self._owner_here()
+            self._waiting.append((future, lambda: function.submit_to(owner, args, kwargs)))
             self._start_thread()
         self._launch()
         return future
@@ -134,9 +136,21 @@ class Executor(concurrent.futures.Executor):
                 future, submit = self._waiting.popleft()
                 if future.cancelled():
                     continue
-                ref = future.ref = submit()
-                self._running[ref.id] = future
-            owner_or_init().watch([ref], self._done)
+                try:
+                    ref = future.ref = submit()
+                except Exception as error:  # boundary: what cannot travel, or not any more, is the future's own error
+                    failure = error
+                else:
+                    self._running[ref.id] = future
+                    ref._owner.watch([ref], self._done)
+                    continue
+            future.fail(failure)
+
+    def _owner_here(self) -> BaseOwner:
+        """Return the runtime of the session in which the executor was first used: it works in no other."""
+        if self._owner is None:
+            self._owner = owner_or_init()
+        return self._owner
 
     def _start_thread(self) -> None:
         if self._thread is None:
@@ -182,6 +196,11 @@ class _Future(concurrent.futures.Future[Any]):
         if cancelled and self.ref is not None:
             cancel(self.ref)
         return cancelled
+
+    def fail(self, error: Exception) -> None:
+        """It was never begun."""
+        if self.set_running_or_notify_cancel():
+            self.set_exception(error)
 
     def settle(self) -> None:
         """Take over the value that is there."""

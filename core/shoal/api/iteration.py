@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import math
 import queue
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -78,7 +79,7 @@ class as_completed(Iterator[ObjectRef], AsyncIterator[ObjectRef]):
             raise StopIteration
         with contextlib.suppress(queue.Empty):
             return self._left.pop(self._arrivals.queue.get_nowait())
-        seconds = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        seconds = self._seconds_left()
         try:
             with self._owner.telling_that_we_wait(self._entries):
                 return self._left.pop(self._arrivals.queue.get(timeout=seconds))
@@ -92,11 +93,16 @@ class as_completed(Iterator[ObjectRef], AsyncIterator[ObjectRef]):
             self._arrivals.listen(asyncio.get_running_loop())
             with contextlib.suppress(queue.Empty):
                 return self._left.pop(self._arrivals.queue.get_nowait())
-            seconds = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+            seconds = self._seconds_left()
             try:
                 await asyncio.wait_for(self._arrivals.event.wait(), seconds)
             except TimeoutError:
                 raise self._too_late() from None
+
+    def _seconds_left(self) -> float | None:
+        if self._deadline is None:
+            return None
+        return max(0.0, min(self._deadline - time.monotonic(), threading.TIMEOUT_MAX))
 
     def _too_late(self) -> GetTimeoutError:
         return GetTimeoutError(

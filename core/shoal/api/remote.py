@@ -15,6 +15,7 @@ from shoal.model.ids import new_actor_id
 from shoal.model.options import STREAMING, ActorOptions, TaskOptions, option_names, with_changes
 
 if TYPE_CHECKING:
+    from shoal.runtime.base_owner import BaseOwner
     from shoal.runtime.work import Exported, Target
 
 
@@ -46,7 +47,10 @@ class RemoteFunction:
         NestingError
             This is a task that a task waits for that a task waits for …, too deep.
         """
-        owner = owner_or_init()
+        return self.submit_to(owner_or_init(), args, kwargs)
+
+    def submit_to(self, owner: BaseOwner, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """As :meth:`remote`, in the session of this owner and no other."""
         exported = self._exported
         if exported is None or (exported.contained and not exported.belongs_to(owner)):
             self._exported, self._target = _export(self._function), None

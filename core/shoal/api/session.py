@@ -18,7 +18,7 @@ from shoal.api import output
 from shoal.api.card import render_html, render_text
 from shoal.model.errors import ConnectError, NotInitializedError, OptionError
 from shoal.model.ids import random_id
-from shoal.model.options import TaskOptions, is_number, with_changes
+from shoal.model.options import TaskOptions, check_labels, is_number, with_changes
 from shoal.runtime import session as current
 
 # What joining a cluster takes is imported by the functions that do it, so that `import shoal` stays quick.
@@ -183,7 +183,7 @@ def init(
     """
     global _session
     with _lock:
-        _check_options(num_cpus, timeout, namespace)
+        _check_options(num_cpus, timeout, namespace, name)
         asked = _embedded_options(name, num_cpus, num_gpus, resources, labels)
         if address is not None and asked != _embedded_options(name, None, None, None, None):
             raise OptionError(
@@ -208,6 +208,10 @@ def init(
 
             _session = InlineSession(asked["name"], namespace, _amounts(asked), asked["labels"])
         elif address is None:
+            if security is not None:
+                raise OptionError(
+                    "`security` goes with an address: an embedded cluster makes its own.", option="security"
+                )
             _session = _start_embedded(asked, namespace)
         else:
             _session = _join(address, name, security, timeout, namespace)
@@ -255,7 +259,9 @@ def owner_or_init() -> BaseOwner:
     return owner
 
 
-def _check_options(num_cpus: int | None, timeout: float, namespace: str) -> None:
+def _check_options(num_cpus: int | None, timeout: float, namespace: str, name: str | None) -> None:
+    if name is not None and not (isinstance(name, str) and name and name.isprintable()):
+        raise OptionError(f"`name` must be a name, or None, not {name!r}.", option="name")
     if num_cpus is not None and not (is_number(num_cpus, numbers.Integral) and num_cpus >= 1):
         raise OptionError(f"`num_cpus` must be a whole number from 1 up, not {num_cpus!r}.", option="num_cpus")
     if not isinstance(namespace, str):
@@ -289,14 +295,20 @@ def _embedded_options(
     labels: Mapping[str, str] | None,
 ) -> dict[str, Any]:
     """Return what an embedded cluster is to have, checked as the options of tasks are that ask for it."""
-    changes = {"num_gpus": num_gpus or 0, "resources": resources or {}, "label_selector": labels or {}}
-    checked = with_changes(TaskOptions(), changes)
+    checked = with_changes(TaskOptions(), {"num_gpus": num_gpus or 0, "resources": resources or {}})
+    carried = check_labels("labels", labels or {})
+    for key, value in carried:
+        if value.startswith("!"):
+            raise OptionError(
+                f"`labels[{key!r}]` begins with `!`, which means *not* in a `label_selector`: {value!r}.",
+                option="labels",
+            )
     return {
         "name": name or _default_name(),
-        "num_cpus": num_cpus or _available_cpus(),
+        "num_cpus": int(num_cpus or _available_cpus()),
         "num_gpus": None if num_gpus is None else checked.num_gpus,
         "resources": dict(checked.resources),
-        "labels": dict(checked.label_selector),
+        "labels": dict(carried),
         "notebook": _notebook(),
     }
 

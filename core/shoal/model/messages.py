@@ -69,7 +69,7 @@ class Refused(NamedTuple):
 
 
 class PeerHello(NamedTuple):
-    """Owner or executor -> the peer it has just connected to."""
+    """Owner or executor -> the peer it has just connected to, and back."""
 
     protocol: int
     owner_id: str
@@ -656,7 +656,11 @@ Message = Any
 
 def pack(batch: Iterable[Message]) -> bytes:
     """Turn a batch of messages into bytes."""
-    packed: bytes = msgpack.packb([(_NUMBERS[type(message)], *message) for message in batch], use_bin_type=True)
+    rows = [(_NUMBERS[type(message)], *message) for message in batch]
+    try:
+        packed: bytes = msgpack.packb(rows)
+    except UnicodeEncodeError:  # a name made of a file's, say: any string that Python holds can travel
+        packed = msgpack.packb(rows, unicode_errors="surrogatepass")
     return packed
 
 
@@ -669,7 +673,10 @@ def unpack(data: bytes | memoryview) -> list[Message]:
         The bytes are not a batch of messages of this protocol.
     """
     try:
-        rows = msgpack.unpackb(data, use_list=False, raw=False)
+        try:
+            rows = msgpack.unpackb(data, use_list=False)
+        except UnicodeDecodeError:
+            rows = msgpack.unpackb(data, use_list=False, unicode_errors="surrogatepass")
         return [KINDS[row[0]]._make(row[1:]) for row in rows]
     except (LookupError, TypeError, msgpack.UnpackException, ValueError) as error:
         raise ValueError(f"not a batch of shoal messages: {error}") from error

@@ -295,13 +295,16 @@ def _exceptions(name: str, value: Any) -> RetryExceptions:
 def _named_amounts(name: str, value: Any) -> Resources:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise OptionError(f"Option `{name}` must be a mapping of names to amounts, not {value!r}.", option=name)
-    for reserved in RESERVED:
-        if reserved in value:
-            raise OptionError(f"Give `{reserved}` as an option of its own, not inside `{name}`.", option=name)
+    for given in value:
+        if given in RESERVED:
+            raise OptionError(f"Give `{given}` as an option of its own, not inside `{name}`.", option=name)
+        if given in ELSEWHERE:
+            raise OptionError(f"`{given}` is called `{ELSEWHERE[given]}` here.", option=name)
     return make_resources({key: _amount(f"{name}[{key!r}]", amount) for key, amount in value.items()})
 
 
-def _labels(name: str, value: Any) -> LabelSelector:
+def check_labels(name: str, value: Any) -> LabelSelector:
+    """Return a mapping of labels as pairs, or refuse it by *name*."""
     if not isinstance(value, Mapping) or not all(isinstance(part, str) for pair in value.items() for part in pair):
         raise OptionError(f"Option `{name}` must be a mapping of strings to strings, not {value!r}.", option=name)
     return tuple(sorted(value.items()))
@@ -329,6 +332,8 @@ def _placement(name: str, value: Any) -> Placement:
 
 #: Resources that are options of their own.
 RESERVED = ("num_cpus", "num_gpus", "memory")
+#: What others call them.
+ELSEWHERE = {"CPU": "num_cpus", "GPU": "num_gpus"}
 
 _CHECKS: dict[str, _Check] = {
     "num_cpus": _amount,
@@ -337,7 +342,7 @@ _CHECKS: dict[str, _Check] = {
     "resources": _named_amounts,
     "accelerator_type": _text,
     "scheduling_strategy": _placement,
-    "label_selector": _labels,
+    "label_selector": check_labels,
     "priority": _whole(-(2**31), 2**31, "a whole number"),
     "name": _text,
     "cell": _optional(_text),

@@ -257,6 +257,17 @@ class BaseOwner(abc.ABC):
         """Whether a generator ends where *ref* would be its next value."""
         return self._entry(ref).payload == payloads.NO_MORE
 
+    def error_of(self, ref: ObjectRef) -> BaseException | None:
+        """Return what the work that made *ref* has failed with; None while it has not."""
+        payload = self._wakes_early(self._entry(ref))
+        if payload is None:
+            return None
+        try:
+            payloads.load(payload)
+        except BaseException as error:  # whatever user code raised
+            return error
+        return None
+
     def is_ready(self, ref: ObjectRef) -> bool:
         return self._entry(ref).payload is not None
 

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import threading
 import time
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from typing import Any
 
 from shoal.model import messages as m
@@ -148,6 +148,11 @@ class Caller:
         if recipe.method == CREATE:
             self.actor, value = value, None
         if recipe.num_returns == 1:
+            if isinstance(value, Generator | AsyncGenerator):
+                raise TypeError(
+                    f"`{recipe.name}` has `num_returns=1` and returned a generator, which cannot travel: return a "
+                    'list, or have its values streamed with `num_returns="streaming"`.'
+                )
             return self.store(item, value)
         if recipe.num_returns == STREAMING:
             if inspect.isasyncgen(value):
@@ -165,6 +170,10 @@ class Caller:
         recipe = item.recipe
         if recipe.num_returns == 0:
             return payloads.NONE, []
+        if isinstance(value, AsyncGenerator):
+            value = _iterate(value)
+        if isinstance(value, Generator):
+            value = tuple(value)
         if not isinstance(value, tuple | list) or len(value) != recipe.num_returns:
             found = f"{len(value)} values" if isinstance(value, tuple | list) else f"a {type(value).__name__}"
             raise ValueError(f"`{recipe.name}` has `num_returns={recipe.num_returns}` and returned {found}.")

@@ -361,7 +361,8 @@ class _InlineCaller(Caller):
         if isinstance(error, _NOT_THE_TASKS) and not item.context.cancelled:
             raise error
         payload = super().blame(item, error)
-        if payloads.is_error(payload) and not item.context.cancelled:
+        replaced = item.context.cancelled or isinstance(error, SystemExit)
+        if payloads.is_error(payload) and not replaced:
             self._inline_owner.keep_error(payload, error)
         return payload
 

@@ -26,7 +26,7 @@ from shoal.model.errors import (
 from shoal.model.explanation import Explanation
 from shoal.model.ids import new_object_id
 from shoal.model.options import ActorOptions
-from shoal.model.placement import class_from_wire
+from shoal.model.placement import SchedulingClass, class_from_wire
 from shoal.model.resources import Resources, describe, from_wire
 from shoal.runtime import payload as payloads
 from shoal.runtime.actor_caller import ActorCaller
@@ -121,6 +121,8 @@ class Owner(BaseOwner):
         self._at_end: dict[str, list[Callable[[], None]]] = {}
         #: Placement groups asked for here, by id: the object that becomes ready with them.
         self._groups: dict[str, str] = {}
+        #: Placement groups removed here: leases in them may be with us for a moment more.
+        self.removed_groups: set[str] = set()
         self._on_output = on_output
         self._on_message = on_message
         self._on_peer_lost = on_peer_lost
@@ -272,6 +274,16 @@ class Owner(BaseOwner):
     def group_of(self, object_id: str) -> str:
         """Return the placement group that an object becomes ready with; "" if it is none's."""
         return next((group_id for group_id, ready in self._groups.items() if ready == object_id), "")
+
+    @staticmethod
+    def group_is_gone(kind: SchedulingClass) -> InfeasibleError:
+        """Return the error of work for a placement group that was removed."""
+        return InfeasibleError(
+            f"No node can ever satisfy {kind.describe()}: there is no placement group `{kind.placement.group_id}` "
+            "(any more). Make another, or leave it out.",
+            asked=dict(kind.resources),
+            largest={},
+        )
 
     def dependency_payloads(self, work: Work) -> tuple[m.Payload, ...]:
         return tuple(self._entry(ref).payload or () for ref in work.dependencies)
@@ -446,6 +458,7 @@ class Owner(BaseOwner):
         self.controller.tell(message)
 
     def _remove_group(self, group_id: str) -> None:
+        self.removed_groups.add(group_id)
         self.controller.tell(m.RemoveGroup(group_id))
         error = PlacementGroupError(f"`{group_id}` was removed before it was ready.", group_id=group_id)
         self._group_settled(group_id, payloads.from_error(error))

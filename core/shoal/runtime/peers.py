@@ -108,11 +108,11 @@ class Peers:
 
     async def _connect(self, address: str, agent: bool) -> Stream:
         if not agent:
-            local = await connect_local(address, lambda: LocalStream(self._on_message, self._after_batch))
+            local = await connect_local(address, lambda: LocalStream(self._answer, self._after_batch))
             if local is not None:
                 return local
         comm = await connect(address, self._security, CONNECT_TIMEOUT, to_dask_server=agent)
-        return Stream(comm, self._on_message, self._after_batch)
+        return Stream(comm, self._answer, self._after_batch)
 
     async def _accept(self, comm: Comm) -> None:
         """Serve a peer that connected to us over a Dask comm."""
@@ -124,6 +124,14 @@ class Peers:
         self._scope.start(self._serve(stream))
         return stream
 
+    def _answer(self, stream: Stream, message: Message) -> None:
+        """Handle what a peer that we connected to sends: first its own greeting, which says who it is."""
+        if isinstance(message, PeerHello):
+            stream.peer_id = message.owner_id
+            stream.hand_to(self._on_message)
+        else:
+            self._on_message(stream, message)
+
     def _greeting(self, stream: Stream, message: Message) -> None:
         """Handle what a peer that connected to us sends; after its greeting the stream is used both ways."""
         if stream.address:
@@ -131,6 +139,9 @@ class Peers:
         elif isinstance(message, PeerHello) and message.protocol == PROTOCOL_VERSION:
             stream.peer_id = message.owner_id
             stream.address = message.address
+            stream.hand_to(self._on_message)
+            if self._hello is not None:
+                stream.send_nowait(self._hello)
             if stream.address not in self._streams and stream.address not in self._opening:
                 self._streams[stream.address] = stream
         else:

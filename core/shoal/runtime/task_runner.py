@@ -159,6 +159,9 @@ class TaskRunner:
     def _queue(self, work: Work) -> None:
         target = work.target
         assert target.kind is not None and target.exported is not None
+        if target.kind.placement.group_id in self._owner.removed_groups:
+            self._results.complete(work, payloads.from_error(self._owner.group_is_gone(target.kind)), failed=True)
+            return
         kind = self._near_its_arguments(target.kind, work)
         self._machine.submit(tasks.Task(work.task_id, target.exported.function_id, kind, target.retries, work))
         self._schedule_flush()

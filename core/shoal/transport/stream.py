@@ -75,6 +75,10 @@ class Stream:
             self._wake_writer()
         self._outbox.append(message)
 
+    def hand_to(self, on_message: MessageHandler) -> None:
+        """Have *on_message* called from the next batch on: the greetings are over."""
+        self._on_message = on_message
+
     async def drain(self) -> None:
         """Wait until everything queued has been handed to the operating system, or the stream has ended."""
         await self._drained.wait()

@@ -498,3 +498,12 @@ def test_a_method_that_does_not_exist(embedded):
     for wrong in (shoal.kill, shoal.stop):
         with pytest.raises(TypeError, match="takes an actor's handle"):
             wrong("actor")
+
+
+def test_an_actor_can_be_callable(embedded):
+    @shoal.remote
+    class Adder:
+        def __call__(self, x):
+            return x + 1
+
+    assert shoal.get(Adder.remote().__call__.remote(1), timeout=30) == 2

@@ -171,3 +171,26 @@ def test_a_forked_child_has_no_session(embedded):
     os.close(read)
     os.close(write)
     assert shoal.get(shoal.put(1)) == 1
+
+
+def test_names_that_are_no_utf8_travel(embedded):
+    """File names can hold such bytes, and people name things after files."""
+    odd = os.fsdecode(b"data-\xff.csv")
+    assert shoal.get(same.options(name=odd).remote(odd), timeout=30) == odd
+    with pytest.raises(ValueError, match="no actor called"):
+        shoal.get_actor(odd)
+    assert shoal.get(same.remote(1), timeout=30) == 1
+
+
+def test_a_concurrency_group_that_is_not_there(embedded):
+    actor = Keeper.options(concurrency_groups={"io": 2}).remote(1)
+    assert shoal.get(actor.get.options(concurrency_group="io").remote(), timeout=30) == 1
+    with pytest.raises(shoal.errors.OptionError, match=r"`ioo`.* Did you mean `io`\?"):
+        actor.get.options(concurrency_group="ioo")
+
+
+@pytest.mark.parametrize("others", ["CPU", "GPU"])
+def test_resources_by_their_names_elsewhere(others):
+    for use in (lambda: same.options(resources={others: 1}), lambda: shoal.placement_group([{others: 1}])):
+        with pytest.raises(shoal.errors.OptionError, match=f"`{others}` is called `num_{others.lower()}s` here"):
+            use()

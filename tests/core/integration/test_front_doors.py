@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 import os
 import queue
+import threading
 import time
 
 import joblib
@@ -389,3 +390,60 @@ def test_nodes_and_resources_are_told():
     assert 0 <= shoal.available_resources()["num_cpus"] <= 2
     inside = shoal.get(shoal.remote(lambda: shoal.nodes()[0].id).remote(), timeout=30)
     assert inside == node.id
+
+
+def test_what_cannot_travel_is_the_error_of_its_own_future():
+    with shoal.Executor(max_workers=1) as executor:
+        futures = [executor.submit(abs, -1), executor.submit(abs, threading.Lock()), executor.submit(abs, -2)]
+        assert futures[0].result(30) == 1 and futures[2].result(30) == 2
+        with pytest.raises(shoal.errors.SerializationError, match="lock"):
+            futures[1].result(30)
+    with shoal.Pool(1) as pool:
+        results = [pool.apply_async(abs, (value,)) for value in (-1, threading.Lock(), -2)]
+        assert results[0].get(30) == 1 and results[2].get(30) == 2
+        with pytest.raises(shoal.errors.SerializationError):
+            results[1].get(30)
+
+
+def test_a_pool_of_actors_goes_on_without_those_that_died():
+    @shoal.remote
+    class Worker:
+        def work(self, x):
+            if x == 2:
+                os._exit(1)
+            return x
+
+    for take in ("get_next", "get_next_unordered"):
+        pool = shoal.ActorPool([Worker.remote(), Worker.remote()])
+        for value in range(20):
+            pool.submit(lambda actor, value: actor.work.remote(value), value)
+        values, num_dead = [], 0
+        while pool.has_next():
+            try:
+                values.append(getattr(pool, take)(timeout=30))
+            except shoal.errors.ActorDiedError:
+                num_dead += 1
+        assert (sorted(values), num_dead) == ([x for x in range(20) if x != 2], 1)
+
+
+def test_a_pool_whose_last_actor_died_says_so_for_all_that_waits():
+    @shoal.remote
+    class Worker:
+        def work(self, x):
+            os._exit(1)
+
+    for take in ("get_next", "get_next_unordered"):
+        pool = shoal.ActorPool([Worker.remote()])
+        for value in range(3):
+            pool.submit(lambda actor, value: actor.work.remote(value), value)
+        for _ in range(3):
+            with pytest.raises(shoal.errors.ActorDiedError):
+                getattr(pool, take)(timeout=30)
+        assert not pool.has_next()
+
+
+def test_as_completed_waits_as_long_as_wanted():
+    for timeout in (1e12, float("inf")):
+        assert [shoal.get(ref) for ref in shoal.as_completed([shoal.put(1)], timeout=timeout)] == [1]
+        ref = shoal.remote(lambda: time.sleep(0.05)).remote()
+        assert list(shoal.as_completed([ref], timeout=timeout)) == [ref]

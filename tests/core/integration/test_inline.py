@@ -419,3 +419,14 @@ def test_it_starts_in_no_time():
     with shoal.init(inline=True):
         assert shoal.get(add.remote(1)) == 2
     assert time.monotonic() - begin < 5
+
+
+def test_stop_checks_its_timeout(inline):
+    actor = shoal.remote(type("Idle", (), {})).remote()
+    with pytest.raises(shoal.errors.OptionError, match="`timeout`"):
+        shoal.stop(actor, timeout="1")
+
+
+def test_sys_exit_ends_the_task_not_the_caller(inline):
+    with pytest.raises(RuntimeError, match=r"sys\.exit\(3\)"):
+        shoal.get(shoal.remote(lambda: sys.exit(3)).remote())

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 import shoal
@@ -82,6 +83,17 @@ def test_nothing_of_an_ended_session_works_in_another():
             other.get.remote(ref)
         shoal.cancel(ref)  # harmless, as for everything that has ended
         assert shoal.get([other.get.remote(), same.remote(3)], timeout=30) == [2, 3]
+
+
+def test_an_executor_ends_with_its_session():
+    executor = shoal.Executor(max_workers=1)
+    with shoal.init(num_cpus=1):
+        futures = [executor.submit(time.sleep, 300), executor.submit(abs, -1), executor.submit(abs, -2)]
+    for future in futures:
+        with pytest.raises(shoal.errors.NotInitializedError):
+            future.result(30)
+    assert not shoal.is_initialized()
+    executor.shutdown()
 
 
 def test_what_waits_when_the_session_ends_is_told():
@@ -160,3 +172,26 @@ def test_code_that_arrives_without_tls_draws_one_warning():
     ):
         assert shoal.get(shoal.remote(lambda: 2).remote(), timeout=30) == 2
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"name": 5}, "`name`"),
+        ({"name": ""}, "`name`"),
+        ({"labels": {"a": 1}}, "`labels`"),
+        ({"labels": {"a": "!b"}}, r"`labels\['a'\]`"),
+        ({"security": "x"}, "`security`"),
+    ],
+)
+def test_values_of_init(options, words, monkeypatch):
+    monkeypatch.delenv("SHOAL_ADDRESS", raising=False)
+    with pytest.raises(shoal.errors.OptionError, match=words):
+        shoal.init(**options)
+    assert not shoal.is_initialized()
+
+
+def test_numbers_may_be_numpys():
+    with shoal.init(num_cpus=np.int64(1)) as cluster:
+        assert shoal.get(same.options(num_cpus=np.float32(0.5), max_retries=np.int8(1)).remote(1), timeout=30) == 1
+        assert cluster.snapshot()["nodes"][0]["cpus"] == 1

@@ -60,6 +60,17 @@ def test_a_group_waits_for_room(embedded, tmp_path):
     shoal.get(held, timeout=30)
 
 
+def test_nothing_runs_in_a_group_that_was_removed(cluster):
+    for _ in range(10):  # with leases in it still warm
+        group = shoal.placement_group([{"num_cpus": 1}])
+        assert group.wait(30)
+        inside = shoal.remote(lambda: 1).options(scheduling_strategy=group)
+        assert shoal.get([inside.remote() for _ in range(3)], timeout=30) == [1, 1, 1]
+        group.remove()
+        with pytest.raises(shoal.errors.InfeasibleError, match="no placement group"):
+            shoal.get(inside.remote(), timeout=30)
+
+
 def test_what_can_never_be_reserved_is_said(cluster):
     group = shoal.placement_group([{"num_cpus": 100}])
     with pytest.raises(shoal.errors.InfeasibleError, match="even if they were empty"):

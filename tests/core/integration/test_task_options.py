@@ -47,6 +47,18 @@ def test_a_wrong_number_of_results_is_said(embedded, count, value):
             shoal.get(ref, timeout=30)
 
 
+def test_a_generators_values_can_be_several_results(embedded):
+    @shoal.remote(num_returns=3)
+    def three():
+        yield from "abc"
+
+    assert shoal.get(three.remote(), timeout=30) == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="returned 3 values"):
+        shoal.get(three.options(num_returns=2).remote(), timeout=30)
+    with pytest.raises(TypeError, match="returned a generator, which cannot travel"):
+        shoal.get(three.options(num_returns=1).remote(), timeout=30)
+
+
 def test_no_result_one_result_and_many(embedded, tmp_path):
     @shoal.remote(num_returns=0)
     def nothing():

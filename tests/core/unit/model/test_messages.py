@@ -153,3 +153,8 @@ def refused_or_batch(data: bytes) -> None:
     except ValueError:
         return
     assert all(type(message) in m.KINDS for message in batch)
+
+
+def test_every_string_that_python_holds_travels() -> None:
+    batch = [m.Recall("lease-\ud800"), m.Recall("lease-1")]
+    assert m.unpack(m.pack(batch)) == batch
