@@ -275,7 +275,7 @@ def test_nothing_is_delivered_after_an_abort() -> None:
 
 def test_a_message_that_cannot_be_packed_ends_the_stream(caplog: pytest.LogCaptureFixture) -> None:
     async def check(ours: End, theirs: End) -> None:
-        ours.stream.send_nowait(Refused("\udc80"))
+        ours.stream.send_nowait(Refused(object()))
         await asyncio.wait_for(ours.stream.run(), 0.3)
 
     with caplog.at_level(logging.CRITICAL, "asyncio"):

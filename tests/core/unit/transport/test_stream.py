@@ -181,7 +181,7 @@ def test_run_ends_as_for_a_lost_peer_when_a_message_cannot_be_handled() -> None:
 
 def test_a_message_that_cannot_be_packed_ends_the_stream() -> None:
     async def check(ours: End, theirs: End) -> None:
-        ours.stream.send_nowait(Refused("\udc80"))
+        ours.stream.send_nowait(Refused(object()))
         await asyncio.wait_for(ours.run, 0.3)
 
     with_two_ends(check)
