@@ -168,6 +168,8 @@ class Rows:
         for ref in blockers:
             shoal.cancel(ref, force=True)
         shoal.get(refs)
+        del refs
+        shoal.get(small_value.remote())  # behind their release
         return {"bytes": (after - before) / count}
 
     def close(self):
