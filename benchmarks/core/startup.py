@@ -25,7 +25,7 @@ _DASK = """
 from distributed import Client, LocalCluster, Security
 security = Security.temporary()
 client = Client(LocalCluster(n_workers=1, threads_per_worker=2, security=security, protocol="tls://",
-                             dashboard_address=None))
+                             dashboard_address=":0"))
 client.submit(lambda: 1).result()
 """
 PROGRAMS = {"shoal": _SHOAL, "ray": _RAY, "dask": _DASK}

@@ -44,7 +44,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[shoal.Cluster]:
                 n_workers=2,
                 threads_per_worker=1,
                 security=Security.temporary(),
-                dashboard_address=None,
+                dashboard_address=":0",
                 protocol="tls://",
             ) as dask_cluster,
             shoal.init(dask_cluster, timeout=30) as joined,

@@ -21,7 +21,7 @@ def client():
             n_workers=2,
             threads_per_worker=1,
             security=Security.temporary(),
-            dashboard_address=None,
+            dashboard_address=":0",
             protocol="tls://",
         ) as dask_cluster,
         Client(dask_cluster) as client,

@@ -166,7 +166,7 @@ def test_code_that_arrives_without_tls_draws_one_warning():
     from distributed import LocalCluster
 
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as dask_cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as dask_cluster,
         pytest.warns(UserWarning, match="no TLS") as caught,
         shoal.init(dask_cluster.scheduler_address, timeout=30),
     ):

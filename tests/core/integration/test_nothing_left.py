@@ -213,7 +213,7 @@ def test_after_the_kernel_ends(nothing_left, how, tmp_path):
 def test_after_leaving_a_dask_cluster(nothing_left, wait_until, traces):
     """Nothing of the driver's stays there; the nodes themselves end with their Dask workers."""
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, security=Security.temporary(), dashboard_address=None, protocol="tls://"
+        n_workers=1, threads_per_worker=1, security=Security.temporary(), dashboard_address=":0", protocol="tls://"
     ) as dask_cluster:
         with shoal.init(dask_cluster, timeout=30):
             shoal.get(shoal.remote(lambda: 1).remote(), timeout=30)
@@ -227,7 +227,7 @@ def test_after_leaving_a_dask_cluster(nothing_left, wait_until, traces):
 def test_after_a_driver_of_a_dask_cluster_is_killed(nothing_left, wait_until, tmp_path):
     security = Security.temporary()
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, security=security, dashboard_address=None, protocol="tls://"
+        n_workers=1, threads_per_worker=1, security=security, dashboard_address=":0", protocol="tls://"
     ) as dask_cluster:
         for role, part in {"ca": "tls_ca_file", "cert": "tls_client_cert", "key": "tls_client_key"}.items():
             (tmp_path / role).write_text(getattr(security, part))
