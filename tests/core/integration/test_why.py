@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -184,7 +185,13 @@ def test_a_dead_actor(embedded):
     assert "it was killed" in explained(actor, "dead").detail
 
 
-def test_an_executor_that_does_not_answer_is_reported(embedded, door):
+def states_of_threads(pid):
+    """Return the state of each thread of a process: ``T`` for one that is stopped."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return {stat.rpartition(")")[2].split()[0] for stat in stats}
+
+
+def test_an_executor_that_does_not_answer_is_reported(embedded, door, wait_until):
     @shoal.remote
     class Stopped:
         def pid(self):
@@ -198,6 +205,7 @@ def test_an_executor_that_does_not_answer_is_reported(embedded, door):
     ref = actor.wait.remote()
     os.kill(pid, signal.SIGSTOP)
     try:
+        wait_until(lambda: states_of_threads(pid) == {"T"}, "the stop of every thread")
         answer = shoal.why(ref, timeout=0.3)
         assert answer.state == "unknown" and "did not answer within 0.3 s" in answer.detail
     finally:
