@@ -230,6 +230,8 @@ class Agent:
             self._controller.abort()
             self._on_broken()
             return
+        if self._control is None:
+            return  # between two templates: an order to start executors would be lost, and nobody would repeat it
         for action in self._pool.flush():
             match action:
                 case pool.Spawn(executor_id):
@@ -297,6 +299,9 @@ class Agent:
             return
         # Killed from outside: the executors went with it. A new one takes over, unless that keeps happening.
         self._template_ends += 1
+        if self._control is not None:
+            self._control.close()
+            self._control = None  # what is to be started waits for the next one
         for executor in self._pool.executors.values():
             if executor.pid:
                 # The kernel has ended the executors, but not the children that tasks have started.
