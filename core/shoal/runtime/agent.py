@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,6 +45,8 @@ BUSY_INTERVAL = 0.05
 #: Lines and bytes kept of what an executor last wrote to stderr.
 LAST_LINES = 40
 LAST_BYTES = 8_000
+#: Seconds in which a template cleans up.
+TEMPLATE_GRACE = 5.0
 #: How often a template that ended by itself is replaced.
 MAX_TEMPLATE_ENDS = 3
 
@@ -108,13 +111,10 @@ class Agent:
             stream.abort()
         if self._control is not None:
             self._control.close()
-        template = self._template
-        if template is not None:
-            try:
-                await asyncio.get_running_loop().run_in_executor(None, template.wait, 5.0)
-            except subprocess.TimeoutExpired:
-                template.kill()
+        await self._end_template()
+        # The template does the same, however we end; these are for the moment in which there is none.
         self._store.remove()
+        shutil.rmtree(self._logs, ignore_errors=True)
 
     # -- executors, and peers that read our store ----------------------------------------------------------------
 
@@ -268,7 +268,11 @@ class Agent:
 
     async def _start_template(self, template: TemplateProcess) -> None:
         self._template = template.process
-        reader, self._control = await asyncio.open_unix_connection(sock=template.control)
+        try:
+            reader, self._control = await asyncio.open_unix_connection(sock=template.control)
+        except asyncio.CancelledError:  # we leave in this very moment: it ends when nobody holds its control
+            template.control.close()
+            raise
         config = TemplateConfig(
             node_id=self.node_id,
             agent=self._address,
@@ -308,6 +312,7 @@ class Agent:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(executor.pid, signal.SIGKILL)
         self._pool.all_exited("the template process of its node ended")
+        await self._end_template()
         if self._template_ends <= MAX_TEMPLATE_ENDS:
             await self._start_template(spawn_template())
             self._carry_out()
@@ -315,6 +320,14 @@ class Agent:
             self._carry_out()
             await self._controller.close()
             self._on_broken()
+
+    async def _end_template(self) -> None:
+        """Wait until the template, which has no control any more, has cleaned up and ended; kill it if it does not."""
+        if self._template is not None:
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, self._template.wait, TEMPLATE_GRACE)
+            except subprocess.TimeoutExpired:
+                self._template.kill()
 
     def _command(self, **command: Any) -> None:
         if self._control is not None and not self._control.is_closing():

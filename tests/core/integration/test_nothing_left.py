@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +181,40 @@ def test_after_the_template_is_killed(nothing_left):
     template.kill()
     said, _ = driver.communicate("\n", timeout=40)
     assert said == "1000000.0\n"
+
+
+def test_work_that_comes_between_two_templates(nothing_left, monkeypatch, wait_until):
+    """Executors asked for while the next template comes up are started by it: nobody would repeat the request."""
+    connecting, go_on = threading.Event(), threading.Event()
+
+    async def connect_slowly(*args: Any, **kwargs: Any) -> Any:
+        connecting.set()
+        await asyncio.to_thread(go_on.wait, 15)
+        return await connect(*args, **kwargs)
+
+    connect = asyncio.open_unix_connection
+    # In one process with this test, the worker's agent can be held in the middle of what it does.
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address=":0"
+        ) as dask_cluster,
+        pytest.warns(UserWarning, match="TLS"),
+        shoal.init(dask_cluster, timeout=30),
+    ):
+        one = shoal.remote(lambda: 1)
+        assert shoal.get(one.remote(), timeout=30) == 1
+        monkeypatch.setattr(asyncio, "open_unix_connection", connect_slowly)
+        templates = [
+            child for child in psutil.Process().children() if "shoal.runtime.template" in " ".join(child.cmdline())
+        ]
+        assert len(templates) == 1
+        templates[0].kill()
+        assert connecting.wait(15)
+        late = one.options(memory=1_000).remote()
+        with pytest.raises(TimeoutError):
+            shoal.get(late, timeout=0.5)
+        go_on.set()
+        assert shoal.get(late, timeout=30) == 1
 
 
 def run_in_kernel(client, code: str) -> None:
