@@ -125,6 +125,7 @@ def init(
     num_gpus: float | None = None,
     resources: Mapping[str, float] | None = None,
     labels: Mapping[str, str] | None = None,
+    object_store_memory: float | None = None,
     namespace: str = "",
     inline: bool = False,
     security: Security | None = None,
@@ -149,6 +150,9 @@ def init(
         Accelerators of an embedded cluster; those of the machine by default.
     resources, labels
         Further amounts that tasks can ask for in an embedded cluster, and what their ``label_selector`` finds there.
+    object_store_memory
+        Bytes of memory for the values in an embedded cluster's object store, 1 MiB or more; 30 % of the machine's by
+        default. What does not fit is kept on disk.
     namespace
         Where this driver's named actors are, and where it looks for them. Drivers of a cluster share one by default.
     inline
@@ -184,11 +188,11 @@ def init(
     global _session
     with _lock:
         _check_options(num_cpus, timeout, namespace, name)
-        asked = _embedded_options(name, num_cpus, num_gpus, resources, labels)
-        if address is not None and asked != _embedded_options(name, None, None, None, None):
+        asked = _embedded_options(name, num_cpus, num_gpus, resources, labels, object_store_memory)
+        if address is not None and asked != _embedded_options(name, None, None, None, None, None):
             raise OptionError(
-                "`num_cpus`, `num_gpus`, `resources` and `labels` are for an embedded cluster; leave them out to join "
-                "one.",
+                "`num_cpus`, `num_gpus`, `resources`, `labels` and `object_store_memory` are for an embedded cluster; "
+                "leave them out to join one.",
                 option="num_cpus",
             )
         _check_inline(inline, address)
@@ -293,9 +297,15 @@ def _embedded_options(
     num_gpus: float | None,
     resources: Mapping[str, float] | None,
     labels: Mapping[str, str] | None,
+    object_store_memory: float | None,
 ) -> dict[str, Any]:
     """Return what an embedded cluster is to have, checked as the options of tasks are that ask for it."""
     checked = with_changes(TaskOptions(), {"num_gpus": num_gpus or 0, "resources": resources or {}})
+    if object_store_memory is not None and not (is_number(object_store_memory) and object_store_memory >= 1 << 20):
+        raise OptionError(
+            f"`object_store_memory` must be a number of bytes from 1 MiB (1048576) up, not {object_store_memory!r}.",
+            option="object_store_memory",
+        )
     carried = check_labels("labels", labels or {})
     for key, value in carried:
         if value.startswith("!"):
@@ -309,6 +319,7 @@ def _embedded_options(
         "num_gpus": None if num_gpus is None else checked.num_gpus,
         "resources": dict(checked.resources),
         "labels": dict(carried),
+        "object_store_memory": None if object_store_memory is None else int(object_store_memory),
         "notebook": _notebook(),
     }
 

@@ -54,6 +54,8 @@ class EmbeddedOptions:
     num_gpus: float | None = None
     resources: Mapping[str, float] = dataclasses.field(default_factory=dict)
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    #: Bytes; None for a share of the machine's memory.
+    object_store_memory: int | None = None
     #: Notebook or script that it belongs to.
     notebook: str = ""
 

@@ -79,6 +79,7 @@ async def run(config: dict[str, Any], template: TemplateProcess) -> None:
                         template=template,
                         on_broken=ended.set,
                         labels=config["labels"],
+                        object_store_memory=config["object_store_memory"],
                     ),
                 ),
             )

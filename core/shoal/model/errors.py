@@ -143,6 +143,17 @@ class ObjectLostError(ShoalError, LookupError):
     object_id: str
 
 
+class ObjectStoreFullError(ShoalError, MemoryError):
+    """A node's object store has no room for a value of ``needed`` bytes, and none could be made within its ``limit``.
+
+    ``holders`` lists its biggest segments: name, bytes, and whether running code maps it.
+    """
+
+    needed: int
+    limit: int
+    holders: tuple[tuple[str, int, bool], ...]
+
+
 class RemoteError(ShoalError, RuntimeError):
     """Stands for a user exception that could not be pickled: ``type_name`` and ``text`` keep what it said."""
 

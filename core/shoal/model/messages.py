@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 #: Peers with another number refuse each other at the greeting.
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 #: Where a value is: see :mod:`shoal.runtime.payload`.
 Payload = tuple[Any, ...]
@@ -543,8 +543,52 @@ class Borrow(NamedTuple):
     change: int
 
 
+class PullSegment(NamedTuple):
+    """Process -> the agent of its node: get me a copy of this segment of another node's, for all who are here."""
+
+    request: int
+    segment: Payload
+
+
+class SegmentPulled(NamedTuple):
+    """Agent -> process: the copy is at ``path``; or there is none, because of this ``trouble``."""
+
+    request: int
+    path: str
+    trouble: str
+
+
+class FindSource(NamedTuple):
+    """Reader -> agent that the segment was written under: whom may I read it from? ``reader`` is my address."""
+
+    request: int
+    path: str
+    reader: str
+
+
+class Source(NamedTuple):
+    """Agent -> reader: from the agent at ``address``, where it is at ``path``. Both are empty if it is gone."""
+
+    request: int
+    address: str
+    path: str
+
+
+class SourceDone(NamedTuple):
+    """Reader -> agent that lent it: I read no more from ``source``; others may read my ``copy``, if that is a path.
+
+    ``broken`` says that the source could not be read.
+    """
+
+    path: str
+    reader: str
+    source: str
+    copy: str
+    broken: bool
+
+
 class ReadSegment(NamedTuple):
-    """Reader -> holder: send this range of bytes of a segment."""
+    """Reader -> source: send this range of bytes of a segment."""
 
     request: int
     path: str
@@ -553,14 +597,14 @@ class ReadSegment(NamedTuple):
 
 
 class SegmentData(NamedTuple):
-    """Holder -> reader; ``data`` is None when there is no such segment."""
+    """Source -> reader; ``data`` is None when there is no such segment. See :data:`BULKY`."""
 
     request: int
-    data: bytes | None
+    data: bytes | memoryview | None
 
 
 class FreeSegment(NamedTuple):
-    """Owner -> agent of another machine: remove this segment."""
+    """Owner, or the segment's own agent -> agent: remove this segment."""
 
     path: str
 
@@ -643,12 +687,20 @@ KINDS: tuple[type[Any], ...] = (
     Locate,
     Located,
     Borrow,
+    PullSegment,
+    SegmentPulled,
+    FindSource,
+    Source,
+    SourceDone,
     ReadSegment,
     SegmentData,
     FreeSegment,
     Explain,
     Explained,
 )
+#: Messages whose last field may be large: streams that can carry it beside the batch, so that it is not copied into it.
+BULKY = SegmentData
+
 _NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 
 Message = Any

@@ -26,7 +26,8 @@ from shoal.model.resources import from_wire, make_resources
 from shoal.runtime.begun import BegunMark
 from shoal.runtime.gpus import visible_gpus
 from shoal.runtime.scope import Scope
-from shoal.runtime.store import Store, read_range, unlink_quietly
+from shoal.runtime.segment_service import SegmentService
+from shoal.runtime.store import Limits, Store
 from shoal.runtime.template_config import TemplateConfig
 from shoal.runtime.template_process import Process, TemplateProcess, spawn_template
 from shoal.runtime.versions import versions_here
@@ -63,8 +64,12 @@ class Agent:
         labels: dict[str, str],
         cleanup: tuple[str, ...] = (),
         on_broken: Callable[[], None] = lambda: None,
+        limits: Limits | None = None,
     ) -> None:
-        """*on_broken* is called if this node turns out to be unable to start executors."""
+        """Make the agent; its store has these *limits*.
+
+        *on_broken* is called if this node turns out to be unable to start executors.
+        """
         self.node_id = random_id("node")
         self._address = worker_address
         self._controller_address = controller
@@ -78,7 +83,8 @@ class Agent:
         self._devices = DeviceShares(visible_gpus(int(resources.get("num_gpus", 0))))
         #: Leases that wait for an executor.
         self._starting: dict[str, m.StartLease] = {}
-        self._store = Store.create(self.node_id, worker_address)
+        self.store = Store.create(self.node_id, worker_address, limits)
+        self.segments = SegmentService(self.store, security, self._scope)
         self._logs = Path(tempfile.mkdtemp(prefix=f"shoal-{os.getuid()}-logs-"))
         self._controller: Stream | None = None
         self._streams: dict[str, Stream] = {}
@@ -107,13 +113,14 @@ class Agent:
             return
         self._closing = True
         await self._scope.close()
+        await self.segments.close()
         for stream in (*self._streams.values(), *([self._controller] if self._controller else [])):
             stream.abort()
         if self._control is not None:
             self._control.close()
         await self._end_template()
         # The template does the same, however we end; these are for the moment in which there is none.
-        self._store.remove()
+        self.store.remove()
         shutil.rmtree(self._logs, ignore_errors=True)
 
     # -- executors, and peers that read our store ----------------------------------------------------------------
@@ -122,6 +129,7 @@ class Agent:
         """Serve a stream that the Dask worker has accepted for us, to its end."""
         stream = Stream(comm, self._message)
         await stream.run()
+        self.segments.stream_ended(stream)
         if self._streams.get(stream.peer_id) is stream:
             del self._streams[stream.peer_id]
 
@@ -138,20 +146,11 @@ class Agent:
                 if module not in self._preloaded:
                     self._preloaded.add(module)
                     self._command(op="preload", module=module)
-            case m.ReadSegment(request, path, offset, length):
-                data = read_range(path, offset, length) if self._in_store(path) else None
-                stream.send_nowait(m.SegmentData(request, data))
-            case m.FreeSegment(path):
-                if self._in_store(path):
-                    unlink_quietly(path)
             case m.PeerHello():
                 pass
             case _:
-                stream.abort()
-
-    def _in_store(self, path: str) -> bool:
-        """Whether *path* names a segment of ours: nobody reads or removes other files through us."""
-        return os.path.dirname(path) == self._store.directory
+                if not self.segments.handle(stream, message):
+                    stream.abort()
 
     # -- the controller ------------------------------------------------------------------------------------------
 
@@ -174,7 +173,7 @@ class Agent:
                 self.node_id,
                 self._address,
                 address_host(self._address),
-                self._store.directory,
+                self.store.directory,
                 make_resources(self._resources),
                 tuple(sorted(self._labels.items())),
                 versions_here(),
@@ -201,7 +200,7 @@ class Agent:
                 self._pool.end_lease(lease_id, kill or self._devices.give_back(lease_id))
                 self._starting.pop(lease_id, None)
             case m.OwnerGone(owner_id, job_id, job_ended):
-                self._store.remove_of(owner_id)
+                self.store.free_of(owner_id)
                 if job_ended:
                     self._pool.job_ended(job_id)
         self._carry_out()
@@ -262,6 +261,7 @@ class Agent:
             ratio = psutil.cpu_percent() / 100
             used = memory.total - memory.available
             self._tell_controller(m.NodeUsage(ratio, memory.total, used, len(self._pool.executors)))
+            await self.segments.tend()
             await asyncio.sleep(USAGE_INTERVAL)
 
     # -- the template --------------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ class Agent:
             controller=self._controller_address,
             host=address_host(self._address),
             security=self._security,
-            store=self._store,
+            store=self.store,
             logs=str(self._logs),
             cleanup=self._cleanup,
             sys_path=tuple(sys.path),

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
+from distributed.system import MEMORY_LIMIT
 from distributed.worker import Worker
 
 from shoal.runtime.agent import Agent
 from shoal.runtime.gpus import count_gpus
 from shoal.runtime.labels import labels_here
+from shoal.runtime.store import Limits, default_limits
 from shoal.runtime.template_process import TemplateProcess
 from shoal.transport.comms import OPERATION, address_host
 
 
 def _do_nothing() -> None:
     """What a plugin that was sent to a worker does when its node is broken: leave is enough."""
+
+
+def limits_of(node_memory: float, object_store_memory: int | None = None) -> Limits:
+    """Return the limits of a node's store: as told, as the environment says (in bytes), or a share of what there is."""
+    limits = default_limits(node_memory)
+    memory = object_store_memory or int(os.environ.get("SHOAL_STORE_MEMORY") or limits.memory)
+    disk = int(os.environ.get("SHOAL_SPILL_LIMIT") or limits.disk)
+    return dataclasses.replace(limits, memory=memory, disk=disk)
 
 
 class AgentPlugin(WorkerPlugin):
@@ -31,6 +43,7 @@ class AgentPlugin(WorkerPlugin):
         template: TemplateProcess | None = None,
         on_broken: Callable[[], None] | None = None,
         labels: Mapping[str, str] | None = None,
+        object_store_memory: int | None = None,
     ) -> None:
         """Make the plugin.
 
@@ -45,19 +58,20 @@ class AgentPlugin(WorkerPlugin):
             not sent anywhere.
         labels
             What ``label_selector`` finds, in addition to the node's own labels.
+        object_store_memory
+            Bytes that the node's object store may use; a share of its memory by default.
         """
         self._cleanup = cleanup
         self._template = template
         self._labels = dict(labels or {})
+        self._object_store_memory = object_store_memory
         self._on_broken = on_broken or _do_nothing
         self._agent: Agent | None = None
         self._worker: Worker | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_cleanup": self._cleanup, "_labels": self._labels, "_template": None, "_on_broken": _do_nothing} | {
-            "_agent": None,
-            "_worker": None,
-        }
+        here = {"_template": None, "_on_broken": _do_nothing, "_agent": None, "_worker": None}
+        return {**self.__dict__, **here}
 
     async def setup(self, worker: Worker) -> None:
         """Bring the agent up; returns when the controller knows this node."""
@@ -72,6 +86,7 @@ class AgentPlugin(WorkerPlugin):
             {"host": address_host(worker.address), **labels_here(), **self._labels},
             self._cleanup,
             self._on_broken,
+            limits_of(float(worker.memory_manager.memory_limit or MEMORY_LIMIT), self._object_store_memory),
         )
         self._worker = worker
         worker.handlers[OPERATION] = agent.serve

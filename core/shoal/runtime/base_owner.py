@@ -10,7 +10,6 @@ import abc
 import asyncio
 import contextlib
 import itertools
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -27,7 +26,7 @@ from shoal.runtime.context import get_current
 from shoal.runtime.refs import ObjectRef
 from shoal.runtime.results import Results
 from shoal.runtime.serialization import dumps
-from shoal.runtime.store import Store
+from shoal.runtime.store import Store, is_here
 from shoal.runtime.waiting import NotReadyError, Waiter
 from shoal.runtime.work import STOP, Target, Work, take_dependencies
 from shoal.runtime.yields import ObjectRefGenerator, Yields
@@ -311,7 +310,7 @@ class BaseOwner(abc.ABC):
 
     @staticmethod
     def needs_fetch(payload: m.Payload | None) -> bool:
-        return payload is not None and payload[0] == payloads.SEGMENT and not os.path.exists(payload[2])
+        return payload is not None and payload[0] == payloads.SEGMENT and not is_here(payload[2])
 
     def check_usable(self) -> None:
         """Refuse to do anything once the session has ended."""

@@ -33,13 +33,13 @@ from shoal.runtime.actor_caller import ActorCaller
 from shoal.runtime.base_owner import BaseOwner
 from shoal.runtime.controller_link import ANSWER_TIMEOUT, ControllerLink
 from shoal.runtime.explainer import Explainer
+from shoal.runtime.fetching import Fetcher
 from shoal.runtime.inbox import Inbox
 from shoal.runtime.ownership import Ownership
 from shoal.runtime.peers import Peers
 from shoal.runtime.refs import ObjectRef
 from shoal.runtime.results import Results
 from shoal.runtime.scope import Scope
-from shoal.runtime.segments import SegmentReader
 from shoal.runtime.store import Store
 from shoal.runtime.task_runner import TIMEOUT_GRACE, TaskRunner
 from shoal.runtime.versions import versions_here
@@ -109,7 +109,7 @@ class Owner(BaseOwner):
         self.controller = ControllerLink(
             config.controller, config.security, self._scope, self._hello, self._controller_message, self._cluster_lost
         )
-        self._segments = SegmentReader(self.peers)
+        self.fetcher = Fetcher(self)
         self.ownership = Ownership(self, self.peers, lambda object_id: self.actors.freed(object_id))
         self.results = Results(self.table, self.ownership.free, self._schedule_report)
         self.tasks = TaskRunner(self)
@@ -233,8 +233,10 @@ class Owner(BaseOwner):
     def load(self, payload: m.Payload) -> Any:
         if not self.needs_fetch(payload):
             return payloads.load(payload)
-        fetch = asyncio.run_coroutine_threadsafe(self._segments.fetch(payload), self.loop)
-        return payloads.load(payload, fetch.result())
+        fetched = asyncio.run_coroutine_threadsafe(self.fetcher.fetch(payload), self.loop).result()
+        if isinstance(fetched, memoryview):
+            return payloads.load(payload, fetched)
+        return payloads.load(fetched)
 
     # -- for the owner's parts, on the loop ----------------------------------------------------------------------
 
@@ -406,8 +408,10 @@ class Owner(BaseOwner):
                 self.ownership.located(message)
             case m.Borrow():
                 self.ownership.borrowed(message)
-            case m.SegmentData(request, data):
-                self._segments.arrived(request, data)
+            case m.SegmentPulled():
+                self.fetcher.pulled(message)
+            case m.Source() | m.SegmentData():
+                self.fetcher.puller.answered(message)
             case m.Explain():
                 self.explainer.asked(stream, message)
             case m.Explained():
@@ -484,7 +488,7 @@ class Owner(BaseOwner):
         self.ownership.peer_lost(address, owner_id)
         if self._on_peer_lost is not None:
             self._on_peer_lost(address)
-        self._segments.holder_lost(address)
+        self.fetcher.peer_lost(address)
 
     def _cluster_lost(self, reason: str) -> None:
         if not self.closing:

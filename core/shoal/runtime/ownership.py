@@ -136,9 +136,8 @@ class Ownership:
             for part in payload[1:]:
                 self.free(part)
             return
-        store = self._owner.store
         holder = payloads.free(payload)
-        if holder is not None and (store is None or holder != store.holder):
+        if holder is not None:
             self._peers.send(holder, m.FreeSegment(payload[2]), agent=True)
 
     def free_all(self) -> None:

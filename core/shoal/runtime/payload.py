@@ -13,6 +13,7 @@ kind      fields                                      meaning
 
 from __future__ import annotations
 
+import os
 import pickle
 from typing import Any
 
@@ -21,7 +22,7 @@ from shoal.model.messages import Payload
 from shoal.runtime import remote_errors
 from shoal.runtime.payload_kinds import END, ERROR, INLINE, MANY, NO_MORE, SEGMENT, is_error
 from shoal.runtime.serialization import Frame, dumps, loads, total_nbytes
-from shoal.runtime.store import Store, map_segment, split, unlink_quietly
+from shoal.runtime.store import SegmentGone, Store, free_segment, is_here, map_segment, split
 
 #: Values up to this many bytes travel inside messages and stay with their owner.
 INLINE_LIMIT = 100 * 1024
@@ -68,17 +69,21 @@ def load(payload: Payload, fetched: memoryview | None = None) -> Any:
         return loads(split(fetched, sizes))
     try:
         return loads(map_segment(path, sizes))
-    except FileNotFoundError:
-        raise ObjectLostError(f"The stored value `{path}` is gone.", object_id=path) from None
+    except SegmentGone as error:
+        raise ObjectLostError(
+            f"The stored value `{os.path.basename(path)}` is lost: {error}.", object_id=path
+        ) from None
 
 
 def free(payload: Payload) -> str | None:
     """Release what a payload names; returns the holder's address if another machine has to do it."""
-    if payload[0] == SEGMENT:
-        unlink_quietly(payload[2])
-        holder: str = payload[1]
-        return holder
-    return None
+    if payload[0] != SEGMENT:
+        return None
+    _, holder, path, _ = payload
+    if is_here(path):
+        free_segment(path)
+        return None
+    return str(holder)
 
 
 EMPTY_ARGUMENTS: Payload = (INLINE, dumps(((), {}))[0][0])

@@ -15,13 +15,19 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from shoal.model.messages import Message, pack, unpack
+from shoal.model.messages import BULKY, Message, pack, unpack
+from shoal.transport.bulk import BULK_NBYTES, join, take_apart
 
 logger = logging.getLogger("shoal")
 #: Messages in one frame at most, so that one reader's turn stays short.
 MAX_BATCH = 2_000
 
 MessageHandler = Callable[["Stream", Message], None]
+
+
+def with_last(message: Message, value: object) -> Message:
+    """Return *message* with another last field."""
+    return type(message)._make((*message[:-1], value))
 
 
 class Comm(Protocol):
@@ -124,13 +130,26 @@ class Stream:
                 frame = await comm.read()
             except OSError:  # CommClosedError is one
                 return
-            if not isinstance(frame, bytes):
-                return
             try:
-                self._handle(unpack(frame))
+                packed, data = take_apart(frame)
+                batch = unpack(packed)
+                if data is not None:
+                    batch[-1] = with_last(batch[-1], data)
+                self._handle(batch)
             except Exception:  # boundary: a peer that sends what we cannot handle is broken
                 logger.exception("a message from %s cannot be handled", comm.peer_address)
                 return
+
+    def _take_frame(self) -> object:
+        """Take as many queued messages as may travel in one frame; one that is bulky is its frame's last."""
+        outbox = self._outbox
+        batch: list[Message] = []
+        while outbox and len(batch) < MAX_BATCH:
+            message = outbox.popleft()
+            if type(message) is BULKY and message[-1] is not None and len(message[-1]) >= BULK_NBYTES:
+                return join(pack([*batch, with_last(message, None)]), message[-1])
+            batch.append(message)
+        return pack(batch)
 
     async def _write(self, comm: Comm) -> None:
         outbox = self._outbox
@@ -139,8 +158,7 @@ class Stream:
             self._wake.clear()
             try:
                 while outbox:
-                    batch = [outbox.popleft() for _ in range(min(len(outbox), MAX_BATCH))]
-                    await comm.write(pack(batch))
+                    await comm.write(self._take_frame())
             except OSError:
                 self.abort()
                 return

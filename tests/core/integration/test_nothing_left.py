@@ -21,6 +21,7 @@ from jupyter_client.manager import KernelManager
 
 import shoal
 from shoal.launch import registry
+from shoal.runtime.store import Store
 
 # A driver that has used everything: tasks, an actor, a large object in shared memory, a child process of a task.
 DRIVER = """
@@ -253,10 +254,10 @@ def test_after_leaving_a_dask_cluster(nothing_left, wait_until, traces):
     ) as dask_cluster:
         with shoal.init(dask_cluster, timeout=30):
             shoal.get(shoal.remote(lambda: 1).remote(), timeout=30)
-            store = shoal.api.session._session.owner.store.directory
+            store = shoal.api.session._session.owner.store
             kept = shoal.put(bytes(300_000))
-            assert os.listdir(store)
-        wait_until(lambda: not os.listdir(store), "release of what the driver had put")
+            assert store.segments()
+        wait_until(lambda: not store.segments(), "release of what the driver had put")
         del kept
 
 
@@ -292,11 +293,12 @@ def test_after_a_driver_of_a_dask_cluster_is_killed(nothing_left, wait_until, tm
             stdout=subprocess.PIPE,
             text=True,
         )
-        pid, store = driver.stdout.readline().split()
-        assert os.listdir(store)
+        pid, directory = driver.stdout.readline().split()
+        store = Store(directory, "")
+        assert store.segments()
         driver.kill()
         driver.communicate(timeout=20)
-        wait_until(lambda: not os.listdir(store), "release of what the dead driver had put")
+        wait_until(lambda: not store.segments(), "release of what the dead driver had put")
         wait_until(lambda: not psutil.pid_exists(int(pid)), "an end of the dead driver's executors")
         # Nobody was left to remove its connection file: whoever lists clusters next proves it dead and does.
         assert registry.list_clusters() == []

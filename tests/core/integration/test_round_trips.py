@@ -303,9 +303,11 @@ def test_everything_let_go_is_released(cluster, wait_until):
     shoal.get([make.remote(ref) for ref in refs], timeout=30)
     refs.append(shoal.put([shoal.put(np.ones(200_000))]))
     del refs
-    directory = owner.store.directory
     wait_until(lambda: owner.num_objects() == 0, "release of every object")
-    wait_until(lambda: not [name for name in os.listdir(directory) if name.startswith("driver")], "release of segments")
+    wait_until(
+        lambda: not [found for found in owner.store.segments() if found.name.startswith("driver")],
+        "release of segments",
+    )
 
 
 def test_output_of_tasks_is_printed_with_their_name(cluster, capfd):

@@ -72,6 +72,7 @@ def test_public_names() -> None:
         "NestingError",
         "NotInitializedError",
         "ObjectLostError",
+        "ObjectStoreFullError",
         "OptionError",
         "OwnerDiedError",
         "PendingCallsLimitExceeded",

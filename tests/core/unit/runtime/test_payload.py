@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,9 @@ from shoal.runtime.store import Store
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(str(tmp_path), "tls://127.0.0.1:1")
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("SHOAL_STORE_DIR", str(tmp_path))
+    return Store.create("node-1", "tls://127.0.0.1:1")
 
 
 def through_the_wire(payload: m.Payload) -> m.Payload:
@@ -28,7 +28,7 @@ def through_the_wire(payload: m.Payload) -> m.Payload:
 def test_small_values_travel_inside_messages(store: Store) -> None:
     payload = payloads.from_frames(dumps({"a": np.arange(10)})[0], store, "owner.obj-1")
     assert payload[0] == payloads.INLINE
-    assert os.listdir(store.directory) == []
+    assert store.segments() == []
     assert payloads.load(through_the_wire(payload))["a"].tolist() == list(range(10))
     assert payloads.free(payload) is None
 
@@ -57,11 +57,16 @@ def test_without_a_store_everything_travels_inside_messages() -> None:
 
 def test_a_freed_segment_is_lost_to_late_readers(store: Store) -> None:
     payload = payloads.from_frames(dumps(np.zeros(100_000))[0], store, "owner.obj-1")
-    assert payloads.free(payload) == store.holder
-    assert payloads.free(payload) == store.holder
-    with pytest.raises(ObjectLostError, match="is gone") as caught:
+    assert payloads.free(payload) is None
+    assert payloads.free(payload) is None
+    with pytest.raises(ObjectLostError, match=r"owner.obj-1.*freed") as caught:
         payloads.load(payload)
     assert caught.value.object_id == payload[2]
+
+
+def test_whoever_holds_a_segment_elsewhere_has_to_free_it(store: Store) -> None:
+    payload = (payloads.SEGMENT, "tls://10.0.0.1:1", "/dev/shm/shoal-elsewhere/objects/owner.obj-1", (10,))
+    assert payloads.free(payload) == "tls://10.0.0.1:1"
 
 
 def test_a_segment_fetched_from_elsewhere_is_used(store: Store) -> None:

@@ -1,0 +1,148 @@
+"""What a node agent does for its store: it serves other nodes, gets copies of their segments, and keeps order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+from shoal.model import messages as m
+from shoal.model.errors import ShoalError
+from shoal.runtime.peers import Peers
+from shoal.runtime.pulling import SegmentPuller
+from shoal.runtime.scope import Scope
+from shoal.runtime.store import COPY_SUFFIX, Draft, Store, is_segment_here, read_range
+from shoal.state import sources
+from shoal.transport.comms import Security
+from shoal.transport.stream import Stream
+
+
+class CopyTarget:
+    """A copy in the store of this node."""
+
+    def __init__(self, draft: Draft, path: str) -> None:
+        self._draft = draft
+        self._path = path
+
+    def write(self, position: int, data: bytes | memoryview) -> None:
+        self._draft.write(position, data)
+
+    def finish(self) -> str:
+        """Publish it; returns its path."""
+        try:
+            self._draft.publish(self._path)
+        except FileExistsError:  # there is one already, from before
+            self._draft.discard()
+        return self._path
+
+    def discard(self) -> None:
+        self._draft.discard()
+
+
+class SegmentService:
+    """See the module's description. Lives on the agent's event loop."""
+
+    def __init__(self, store: Store, security: Security, scope: Scope) -> None:
+        self._store = store
+        self._scope = scope
+        self._sources = sources.Sources(store.holder)
+        #: Streams of those who have asked for a source.
+        self._readers: dict[str, Stream] = {}
+        self._peers = Peers(security, scope, self._answered, self._peer_lost, lambda: None)
+        self._puller = SegmentPuller(self._peers, lambda: store.holder, self._open_copy, self._copy_path)
+
+    def handle(self, stream: Stream, message: m.Message) -> bool:
+        """Handle what has to do with segments; returns whether *message* has."""
+        match message:
+            case m.PullSegment(request, segment):
+                copy = self._copy_path(segment[2])
+                if is_segment_here(copy):
+                    stream.send_nowait(m.SegmentPulled(request, copy, ""))
+                else:
+                    self._scope.start(self._pull(stream, request, segment))
+            case m.FindSource(request, path, reader):
+                self._readers[reader] = stream
+                if self._is_ours(path) and is_segment_here(path):
+                    self._sources.asked(path, reader, request)
+                    self._carry_out()
+                else:
+                    stream.send_nowait(m.Source(request, "", ""))
+            case m.SourceDone(path, reader, source, copy, broken):
+                if broken:
+                    self._sources.unusable(path, source)
+                self._sources.done(path, reader, source, copy)
+                self._carry_out()
+            case m.ReadSegment():
+                self._scope.start(self._send_range(stream, message))
+            case m.FreeSegment(path):
+                if self._is_ours(path):
+                    self._store.free(os.path.basename(path))
+                    self._sources.freed(path)
+                    self._carry_out()
+            case _:
+                return False
+        return True
+
+    def stream_ended(self, stream: Stream) -> None:
+        """A reader has hung up."""
+        for reader in [reader for reader, its in self._readers.items() if its is stream]:
+            del self._readers[reader]
+            self._sources.peer_gone(reader)
+        self._carry_out()
+
+    async def tend(self) -> None:
+        """Keep the store within its limits, and have copies dropped whose segment was freed."""
+        await asyncio.to_thread(self._store.tend)
+        for path in self._sources.paths():
+            if not is_segment_here(path):
+                self._sources.freed(path)
+        self._carry_out()
+
+    async def close(self) -> None:
+        await self._peers.close(0.0)
+
+    def _is_ours(self, path: str) -> bool:
+        """Whether *path* names a segment of ours: nobody reads or removes other files through us."""
+        return self._store.path(os.path.basename(path)) == path
+
+    def _copy_path(self, path: str) -> str:
+        return self._store.path(os.path.basename(path) + COPY_SUFFIX)
+
+    async def _open_copy(self, path: str, nbytes: int) -> CopyTarget:
+        room = self._store.room
+        draft = await asyncio.to_thread(room.take, nbytes, time.monotonic() + room.limits.patience)
+        return CopyTarget(draft, self._copy_path(path))
+
+    async def _pull(self, stream: Stream, request: int, segment: m.Payload) -> None:
+        try:
+            path = await self._puller.pull(segment)
+        except (ShoalError, OSError) as error:
+            stream.send_nowait(m.SegmentPulled(request, "", str(error)))
+        else:
+            stream.send_nowait(m.SegmentPulled(request, path, ""))
+
+    async def _send_range(self, stream: Stream, read: m.ReadSegment) -> None:
+        data = None
+        if self._is_ours(read.path):
+            data = await asyncio.to_thread(read_range, read.path, read.offset, read.length)
+        stream.send_nowait(m.SegmentData(read.request, data))
+
+    def _answered(self, stream: Stream, message: m.Message) -> None:
+        """Another agent has answered what we asked."""
+        if isinstance(message, m.Source | m.SegmentData):
+            self._puller.answered(message)
+        else:
+            stream.abort()
+
+    def _peer_lost(self, address: str, peer_id: str) -> None:
+        self._puller.peer_lost(address)
+
+    def _carry_out(self) -> None:
+        for action in self._sources.flush():
+            match action:
+                case sources.Lend(reader, request, source, path):
+                    stream = self._readers.get(reader)
+                    if stream is not None:
+                        stream.send_nowait(m.Source(request, source, path))
+                case sources.Drop(address, path):
+                    self._peers.send(address, m.FreeSegment(path), agent=True)
