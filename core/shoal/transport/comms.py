@@ -44,7 +44,9 @@ async def connect(address: str, security: Security, timeout: float, *, to_dask_s
         Nobody answered in time, or TLS was refused.
     """
     try:
-        comm = await _connect(address, timeout=timeout, deserialize=False, **security.get_connection_args("client"))
+        comm = await _connect(
+            address, timeout=timeout, deserialize=False, **_arguments(security.get_connection_args, "client", "worker")
+        )
         if to_dask_server:
             await comm.write({"op": OPERATION, "reply": False})
     except (OSError, ValueError, TypeError, RuntimeError) as error:
@@ -68,9 +70,20 @@ async def listen(
         finally:
             comm.abort()
 
-    listener = _listen(f"{protocol}://{host}:0", handle, deserialize=False, **security.get_listen_args("worker"))
+    listener = _listen(
+        f"{protocol}://{host}:0", handle, deserialize=False, **_arguments(security.get_listen_args, "worker", "client")
+    )
     await listener.start()
     return listener, listener.contact_address
+
+
+def _arguments(arguments_of: Callable[[str], dict[str, Any]], *roles: str) -> dict[str, Any]:
+    """Return the arguments for the first of *roles* that has a certificate: not every process has one for each."""
+    for role in (*roles, "scheduler"):
+        arguments = arguments_of(role)
+        if arguments.get("ssl_context") is not None:
+            return arguments
+    return arguments_of(roles[0])
 
 
 def host_towards(peer_host: str) -> str:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from distributed.security import Security
 
 import shoal
@@ -53,9 +57,59 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[shoal.Cluster]:
 
 
 @pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    """The driver's machine and three others."""
+    with separate_machines(3, tmp_path_factory.mktemp("machines")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
 def embedded() -> Iterator[shoal.Cluster]:
     with shoal.init(num_cpus=2) as joined:
         yield joined
+
+
+class Machines(NamedTuple):
+    """A cluster whose nodes cannot see each other's stores; the first is the driver's own machine."""
+
+    cluster: shoal.Cluster
+    #: Processes of the Dask workers on other machines; the *n*-th has the resource ``far-n``.
+    far: list[subprocess.Popen[bytes]]
+
+
+@contextlib.contextmanager
+def separate_machines(num_far: int, directory: Path, **worker_environment: str) -> Iterator[Machines]:
+    """Start a cluster whose far nodes each have a file system of their own where stores are."""
+    if os.getuid() or subprocess.run(["unshare", "--mount", "true"]).returncode:
+        pytest.skip("only root can give processes a file system of their own")
+    security = Security.temporary()
+    tls = {"ca-file": security.tls_ca_file, "cert": security.tls_client_cert, "key": security.tls_client_key}
+    for name, text in tls.items():
+        (directory / name).write_text(str(text))
+    with contextlib.ExitStack() as stack:
+        dask_cluster = stack.enter_context(
+            LocalCluster(
+                n_workers=1, threads_per_worker=1, security=security, dashboard_address=":0", protocol="tls://"
+            )
+        )
+        far = []
+        for number in range(num_far):
+            command = [sys.executable, "-m", "distributed.cli.dask_worker", dask_cluster.scheduler_address]
+            command += ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--resources", f"far-{number}=1,far=1"]
+            command += [word for name in tls for word in (f"--tls-{name}", str(directory / name))]
+            command += ["--local-directory", str(directory)]
+            mount = f'mount -t tmpfs tmpfs "$SHOAL_STORE_DIR" && exec {shlex.join(command)}'
+            process = subprocess.Popen(
+                ["unshare", "--mount", "sh", "-c", mount],
+                env=os.environ | worker_environment,
+                stderr=subprocess.DEVNULL,
+            )
+            far.append(process)
+            stack.callback(process.wait, 20)
+            stack.callback(process.terminate)
+        client = stack.enter_context(Client(dask_cluster, set_as_default=False))
+        client.wait_for_workers(1 + num_far, timeout=60)
+        yield Machines(stack.enter_context(shoal.init(dask_cluster, timeout=30)), far)
 
 
 @pytest.fixture(scope="session")
