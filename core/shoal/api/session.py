@@ -430,7 +430,7 @@ def _start_owner(address: str, security: Security, timeout: float, namespace: st
 
     try:
         owner = portal.call(start(), timeout)
-        check_versions(versions_here(), {f"node {host}": versions for _, _, host, _, versions in owner.nodes})
+        check_versions(versions_here(), owner.versions)
     except BaseException as error:
         if owners:
             portal.call(owners[0].close(), 5.0)

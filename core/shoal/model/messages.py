@@ -91,10 +91,14 @@ class Preload(NamedTuple):
     module: str
 
 
-class ClusterSize(NamedTuple):
-    """Controller -> owners: how many nodes there are now."""
+class NodesChanged(NamedTuple):
+    """Controller -> owners and agents: nodes have come, as rows ``(node_id, worker, host, store)``, and gone.
 
-    num_nodes: int
+    ``left`` are the addresses of Dask workers; agents are told of those ``joined`` that had left before.
+    """
+
+    joined: tuple[tuple[str, str, str, str], ...]
+    left: tuple[str, ...]
 
 
 # -- leases and actors ---------------------------------------------------------------------------------------------
@@ -527,6 +531,13 @@ class Locate(NamedTuple):
     object_id: str
 
 
+class Lost(NamedTuple):
+    """Borrower -> owner: the value cannot be read where ``payload`` says. Answer as to :class:`Locate`."""
+
+    object_id: str
+    payload: Payload
+
+
 class Located(NamedTuple):
     """Owner -> borrower; ``contained`` as in :class:`Done`."""
 
@@ -551,11 +562,15 @@ class PullSegment(NamedTuple):
 
 
 class SegmentPulled(NamedTuple):
-    """Agent -> process: the copy is at ``path``; or there is none, because of this ``trouble``."""
+    """Agent -> process: the copy is at ``path``; or there is none, because of this ``trouble``.
+
+    ``lost`` says that nobody has the segment any more, not only that this node has no room for it.
+    """
 
     request: int
     path: str
     trouble: str
+    lost: bool
 
 
 class FindSource(NamedTuple):
@@ -638,7 +653,7 @@ KINDS: tuple[type[Any], ...] = (
     PeerHello,
     ExecutorHello,
     Preload,
-    ClusterSize,
+    NodesChanged,
     Demand,
     LeaseGranted,
     Infeasible,
@@ -685,6 +700,7 @@ KINDS: tuple[type[Any], ...] = (
     CancelTask,
     Output,
     Locate,
+    Lost,
     Located,
     Borrow,
     PullSegment,

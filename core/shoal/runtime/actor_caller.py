@@ -88,15 +88,18 @@ class ActorCaller:
         if work.target.timeout is not None:
             self._owner.loop.call_later(work.target.timeout, self._owner.timed_out, work)
         self._actor_of[work.task_id] = actor_id
-        call = Call(work.task_id, work, work.target.retries)
+        self._queue(calls, Call(work.task_id, work, work.target.retries))
+
+    def _queue(self, calls: ActorCalls, call: Call) -> None:
+        """Send a call as soon as what it depends on is there and those before it have been sent."""
         calls.add(call)
 
         def go_on() -> None:
             call.ready = True
             self._send(calls, calls.sendable())
 
-        if work.dependencies:
-            self._owner.when_ready(work, go_on)
+        if call.spec.dependencies:
+            self._owner.when_ready(call.spec, go_on)
         else:
             go_on()
 
@@ -213,6 +216,17 @@ class ActorCaller:
         calls.finished(message.task_id)
         del self._actor_of[message.task_id]
         return work
+
+    def dependency_lost(self, message: m.Done) -> None:
+        """A call could not begin: it is made when what it depends on has been made again, behind those under way."""
+        calls = self._actors[self._actor_of[message.task_id]]
+        call = calls.sent.get(message.task_id)
+        if call is None:
+            return
+        calls.finished(message.task_id)
+        self._results.unsent(call.spec)
+        self._owner.recovery.dependency_lost(call.spec, message.payload)
+        self._queue(calls, Call(call.task_id, call.spec, call.retries_left, attempt=call.attempt + 1))
 
     def alive(self, message: m.ActorAlive) -> None:
         """An actor's ``__init__`` has run there."""

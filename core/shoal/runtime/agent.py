@@ -203,6 +203,8 @@ class Agent:
                 self.store.free_of(owner_id)
                 if job_ended:
                     self._pool.job_ended(job_id)
+            case m.NodesChanged():
+                self.segments.nodes_changed(message)
         self._carry_out()
 
     def dask_runs(self, num_tasks: int) -> None:

@@ -14,7 +14,7 @@ from distributed.worker import Worker
 from shoal.runtime.agent import Agent
 from shoal.runtime.gpus import count_gpus
 from shoal.runtime.labels import labels_here
-from shoal.runtime.store import Limits, default_limits
+from shoal.runtime.store import Limits, Store, default_limits
 from shoal.runtime.template_process import TemplateProcess
 from shoal.transport.comms import OPERATION, address_host
 
@@ -68,6 +68,11 @@ class AgentPlugin(WorkerPlugin):
         self._on_broken = on_broken or _do_nothing
         self._agent: Agent | None = None
         self._worker: Worker | None = None
+
+    @property
+    def store(self) -> Store | None:
+        """The object store of this node, once there is one."""
+        return self._agent.store if self._agent is not None else None
 
     def __getstate__(self) -> dict[str, Any]:
         here = {"_template": None, "_on_broken": _do_nothing, "_agent": None, "_worker": None}

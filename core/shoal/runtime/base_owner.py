@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from shoal.model import messages as m
-from shoal.model.errors import ClusterLostError, NestingError, NotInitializedError
+from shoal.model.errors import ClusterLostError, NestingError, NotInitializedError, ObjectLostError
 from shoal.model.explanation import Explanation
 from shoal.model.ids import new_object_id, new_task_id
 from shoal.model.options import ActorOptions
@@ -34,6 +34,9 @@ from shoal.state import objects
 
 #: Tasks that may wait for one another in a row. Each holds a process while it waits.
 MAX_DEPTH = 128
+
+#: Seconds between two looks at a lost value that is being made again.
+RECOVERY_POLL = 0.5
 
 #: Refs of a long list that are looked at first, and seconds that they are waited for.
 HEAD, MOMENT = 50, 0.001
@@ -134,6 +137,7 @@ class BaseOwner(abc.ABC):
         NotReadyError
             Not all were ready within *timeout* seconds.
         """
+        deadline = None if timeout is None else time.monotonic() + timeout
         entries = [self._entry(ref) for ref in refs]
         missing = [entry for entry in entries if entry.payload is None]
         if missing:
@@ -150,7 +154,7 @@ class BaseOwner(abc.ABC):
             if not done:
                 raise NotReadyError
         load = self._load_or_return_error if return_exceptions else self._load
-        return [load(entry) for entry in entries]
+        return [load(entry, deadline) for entry in entries]
 
     def wait(self, refs: Sequence[ObjectRef], num_ready: int, timeout: float | None) -> list[int]:
         """Wait until *num_ready* of *refs* are ready, or *timeout* seconds; returns the positions of the first."""
@@ -248,9 +252,14 @@ class BaseOwner(abc.ABC):
     async def get_async(self, ref: ObjectRef) -> Any:
         """Wait for the value of *ref* on the caller's own event loop."""
         entry = await self.wait_async(ref)
-        if self.needs_fetch(entry.payload):
-            return await asyncio.to_thread(self._load, entry)
-        return self._load(entry)
+        payload = entry.payload
+        if payload is not None and not self.needs_fetch(payload):
+            try:
+                return self.load(payload)
+            except ObjectLostError:
+                if payload[0] != payloads.SEGMENT:
+                    raise
+        return await asyncio.to_thread(self._load, entry)
 
     def is_end(self, ref: ObjectRef) -> bool:
         """Whether a generator ends where *ref* would be its next value."""
@@ -400,13 +409,41 @@ class BaseOwner(abc.ABC):
             self.check_usable()
         return entry
 
-    def _load(self, entry: objects.Entry) -> Any:
-        assert entry.payload is not None
-        return self.load(entry.payload)
+    def _load(self, entry: objects.Entry, deadline: float | None = None) -> Any:
+        """Return the value; one that is lost is waited for until *deadline* (monotonic), as it may be made again."""
+        while True:
+            payload = entry.payload
+            if payload is not None:
+                try:
+                    return self.load(payload)
+                except ObjectLostError:
+                    if payload[0] != payloads.SEGMENT or not self.recover(entry, payload):
+                        raise
+            self._wait_again(entry, payload, deadline)
 
-    def _load_or_return_error(self, entry: objects.Entry) -> Any:
+    def _wait_again(self, entry: objects.Entry, lost: m.Payload | None, deadline: float | None) -> None:
+        """Wait until another payload than the *lost* one is known.
+
+        Raises
+        ------
+        NotReadyError
+            It was not by *deadline*.
+        """
+        with self.telling_that_we_wait([entry]):
+            while entry.payload is None or entry.payload is lost:
+                self.check_usable()
+                if deadline is not None and time.monotonic() > deadline:
+                    raise NotReadyError
+                waiter = Waiter(1)
+                self.table.watch([entry], waiter)
+                waiter.wait(RECOVERY_POLL)
+                waiter.over = True
+                if entry.payload is lost:
+                    time.sleep(0.001)  # the word that it is lost has not been heard
+
+    def _load_or_return_error(self, entry: objects.Entry, deadline: float | None = None) -> Any:
         try:
-            return self._load(entry)
+            return self._load(entry, deadline)
         except BaseException as error:
             if entry.payload is None or not payloads.is_error(entry.payload):
                 raise  # of this thread: it was interrupted, or the value could not be fetched
@@ -495,6 +532,10 @@ class BaseOwner(abc.ABC):
     @abc.abstractmethod
     def tell_consumed(self, yields: Yields) -> None:
         """A value of a generator that waits for its consumer was taken."""
+
+    def recover(self, entry: objects.Entry, payload: m.Payload) -> bool:
+        """Have a value made again that cannot be read where *payload* says; returns False if that cannot be."""
+        return False
 
     @abc.abstractmethod
     def load(self, payload: m.Payload) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import inspect
 import threading
@@ -11,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequ
 from typing import Any
 
 from shoal.model import messages as m
-from shoal.model.errors import ActorDiedError, TaskCancelledError
+from shoal.model.errors import ActorDiedError, ObjectLostError, TaskCancelledError
 from shoal.model.options import STREAMING
 from shoal.runtime import payload as payloads
 from shoal.runtime import remote_errors
@@ -21,6 +22,14 @@ from shoal.runtime.refs import ObjectRef
 from shoal.runtime.serialization import dumps, loads
 from shoal.runtime.work import CREATE, put_dependencies
 from shoal.transport.stream import Stream
+
+
+class DependencyLost(Exception):
+    """The work cannot begin, because the value that ref number *index* of its arguments stands for cannot be read."""
+
+    def __init__(self, index: int, path: str) -> None:
+        super().__init__(index, path)
+        self.payload: m.Payload = (payloads.LOST, index, path)
 
 
 class ExitActor(BaseException):
@@ -133,8 +142,17 @@ class Caller:
         run = item.run
         args, kwargs = self._owner.load(run.args)
         if run.dependencies:
-            args, kwargs = put_dependencies(args, kwargs, [self._owner.load(part) for part in run.dependencies])
+            values = [self._load_dependency(index, part) for index, part in enumerate(run.dependencies)]
+            args, kwargs = put_dependencies(args, kwargs, values)
         return call_user(self._target(item.recipe), args, kwargs)
+
+    def _load_dependency(self, index: int, payload: m.Payload) -> Any:
+        try:
+            return self._owner.load(payload)
+        except ObjectLostError:
+            if payload[0] != payloads.SEGMENT:
+                raise
+            raise DependencyLost(index, payload[2]) from None
 
     def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run an ``async def`` task to its end."""
@@ -238,7 +256,8 @@ class Caller:
         """See to it that loading the arguments will not block the loop."""
         for payload in (run.args, *run.dependencies):
             if self._owner.needs_fetch(payload):
-                await asyncio.to_thread(self._owner.load, payload)
+                with contextlib.suppress(ObjectLostError):  # loading it will say so
+                    await asyncio.to_thread(self._owner.load, payload)
 
     def _target(self, recipe: m.Recipe) -> Any:
         if recipe.method and recipe.method != CREATE:
@@ -257,6 +276,8 @@ class Caller:
         """Return the payload of what a piece of work has ended with."""
         if isinstance(error, KeyboardInterrupt | asyncio.CancelledError) and item.context.cancelled:
             return payloads.from_error(cancelled(item))
+        if isinstance(error, DependencyLost):
+            return error.payload
         if isinstance(error, ExitActor):
             item.exits = True
             return payloads.NONE

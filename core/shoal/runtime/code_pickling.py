@@ -11,7 +11,7 @@ import io
 import pickle
 import types
 from collections import ChainMap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import cloudpickle
@@ -35,9 +35,29 @@ class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
         {types.CodeType: _reduce_with_filename}, cloudpickle.Pickler.dispatch_table
     )
 
+    def __init__(
+        self,
+        file: io.BytesIO,
+        protocol: int | None = None,
+        buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None,
+        reducers: Mapping[type, Callable[[Any], Any]] | None = None,
+    ) -> None:
+        """*reducers* say how to reduce some types, for this pickler alone."""
+        if reducers:
+            # Before the pickler is initialized, which is when it looks for its table.
+            self.__dict__["dispatch_table"] = ChainMap(dict(reducers), *self.dispatch_table.maps)
+        super().__init__(file, protocol=protocol, buffer_callback=buffer_callback)
 
-def dumps_by_value(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
-    """Pickle *value* (protocol 5); code that cannot be imported at the other end goes along."""
+
+def dumps_by_value(
+    value: Any,
+    buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None,
+    reducers: Mapping[type, Callable[[Any], Any]] | None = None,
+) -> bytes:
+    """Pickle *value* (protocol 5); code that cannot be imported at the other end goes along.
+
+    *reducers* say how to reduce some types in this pickle.
+    """
     with io.BytesIO() as stream:
-        CodePickler(stream, protocol=5, buffer_callback=buffer_callback).dump(value)
+        CodePickler(stream, protocol=5, buffer_callback=buffer_callback, reducers=reducers).dump(value)
         return stream.getvalue()

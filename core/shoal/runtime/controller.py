@@ -33,6 +33,10 @@ class Controller:
         self._agents: dict[str, tuple[Stream, m.AgentHello]] = {}
         #: Where the names of each job's actors are.
         self._namespaces: dict[str, str] = {}
+        #: News of nodes that has not been told yet, and the addresses of nodes that have gone.
+        self._joined: list[tuple[str, str, str, str]] = []
+        self._left: list[str] = []
+        self._gone_nodes: set[str] = set()
         self._flush_due = False
         self._tick_due = False
 
@@ -86,7 +90,7 @@ class Controller:
             self._machine.node_joined(hello.node_id, from_wire(hello.total), address=hello.worker, labels=hello.labels)
             self.view.node_joined(hello.node_id, hello.host, dict(from_wire(hello.total)))
             stream.send_nowait(self._welcome())
-            self._tell_owners(self._owners, m.ClusterSize(len(self._agents)))
+            self._joined.append((hello.node_id, hello.worker, hello.host, hello.store))
 
     def _welcome(self) -> m.Welcome:
         nodes = tuple((h.node_id, h.worker, h.host, h.store, h.versions) for _, h in self._agents.values())
@@ -222,14 +226,16 @@ class Controller:
             _, agent_hello = self._agents.pop(peer)
             self.view.node_left(peer)
             self._machine.node_left(peer, f"its node {agent_hello.host} ({peer}) left the cluster")
+            self._left.append(agent_hello.worker)
             self._flush()
-            self._tell_owners(self._owners, m.ClusterSize(len(self._agents)))
 
     # -- actions -------------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
         """Carry out what both machines want done, until neither wants more."""
         self._flush_due = False
+        if self._joined or self._left:
+            self._tell_of_nodes()
         while True:
             # Wishes first: an actor that is wanted no more must not be placed.
             wishes = self._directory.flush()
@@ -297,6 +303,18 @@ class Controller:
                 self._tell_owners(listeners, m.Infeasible(kind, largest, actor_id, reason))
                 if actor_id:
                     self._directory.kill(actor_id, f"no node could ever hold it: {reason}", restart=False)
+
+    def _tell_of_nodes(self) -> None:
+        joined, left = tuple(self._joined), tuple(self._left)
+        self._joined.clear()
+        self._left.clear()
+        self._tell_owners(self._owners, m.NodesChanged(joined, left))
+        back = tuple(row for row in joined if row[1] in self._gone_nodes)
+        self._gone_nodes.difference_update(row[1] for row in joined)
+        self._gone_nodes.update(left)
+        if back or left:
+            for agent, _ in self._agents.values():
+                agent.send_nowait(m.NodesChanged(back, left))
 
     def _tell_agent(self, node_id: str, message: m.Message) -> None:
         agent = self._agents.get(node_id)

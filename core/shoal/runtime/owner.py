@@ -19,6 +19,7 @@ from shoal.model.errors import (
     ClusterLostError,
     InfeasibleError,
     NotInitializedError,
+    ObjectLostError,
     PlacementGroupError,
     ShoalError,
     TaskTimeoutError,
@@ -35,8 +36,10 @@ from shoal.runtime.controller_link import ANSWER_TIMEOUT, ControllerLink
 from shoal.runtime.explainer import Explainer
 from shoal.runtime.fetching import Fetcher
 from shoal.runtime.inbox import Inbox
+from shoal.runtime.lineage import lineage_of
 from shoal.runtime.ownership import Ownership
 from shoal.runtime.peers import Peers
+from shoal.runtime.recovery import Recovery
 from shoal.runtime.refs import ObjectRef
 from shoal.runtime.results import Results
 from shoal.runtime.scope import Scope
@@ -51,6 +54,8 @@ from shoal.transport.stream import Stream
 
 #: Seconds between two reports to the controller, while there is news.
 REPORT_INTERVAL = 0.25
+#: How often a value is fetched that is pushed out again before it can be used.
+FETCHES = 5
 #: Seconds after news of an executor's death within which its stream should have ended.
 LAST_ANSWERS = 1.0
 
@@ -102,8 +107,10 @@ class Owner(BaseOwner):
         self.loop = asyncio.get_running_loop()
         self.inbox = Inbox(self.loop, self._after_batch)
         self.cluster_id = ""
-        self.nodes: tuple[tuple[str, str, str, str, dict[str, str]], ...] = ()
-        self.num_nodes = 0
+        #: The nodes' versions when we joined.
+        self.versions: dict[str, dict[str, str]] = {}
+        #: Directories of the nodes' stores, by the address of their Dask workers.
+        self.stores: dict[str, str] = {}
         self._scope = Scope(f"owner {config.owner_id}")
         self.peers = Peers(config.security, self._scope, self._peer_message, self._peer_lost, self._after_batch)
         self.controller = ControllerLink(
@@ -112,6 +119,7 @@ class Owner(BaseOwner):
         self.fetcher = Fetcher(self)
         self.ownership = Ownership(self, self.peers, lambda object_id: self.actors.freed(object_id))
         self.results = Results(self.table, self.ownership.free, self._schedule_report)
+        self.recovery = Recovery(self)
         self.tasks = TaskRunner(self)
         self.actors = ActorCaller(self)
         self.explainer = Explainer(self)
@@ -123,6 +131,8 @@ class Owner(BaseOwner):
         self._groups: dict[str, str] = {}
         #: Placement groups removed here: leases in them may be with us for a moment more.
         self.removed_groups: set[str] = set()
+        #: What stops the making of objects that no work of ours makes, by object.
+        self.stoppers: dict[str, Callable[[], object]] = {}
         self._on_output = on_output
         self._on_message = on_message
         self._on_peer_lost = on_peer_lost
@@ -213,11 +223,9 @@ class Owner(BaseOwner):
         await self.peers.start(self.config.host, self.config.controller, self.config.owner_id, self.config.job_id)
         if self.config.is_driver:
             welcome = await self.controller.connect()
-            self.cluster_id, self.nodes = welcome.cluster_id, welcome.nodes
-            self.num_nodes = len(welcome.nodes)
-            if self.store is None:
-                stores = (Store(store, worker) for _, worker, _, store, _ in welcome.nodes)
-                self.store = next((store for store in stores if store.reachable()), None)
+            self.cluster_id = welcome.cluster_id
+            self.versions = {f"node {host}": versions for _, _, host, _, versions in welcome.nodes}
+            self._nodes_changed(m.NodesChanged(tuple(row[:4] for row in welcome.nodes), ()))
 
     async def close(self, timeout: float = 2.0) -> None:
         """Let everything go: results still awaited fail, and the cluster forgets this owner."""
@@ -230,13 +238,25 @@ class Owner(BaseOwner):
         await self.peers.close(timeout)
         await self._scope.close()
 
+    def recover(self, entry: objects.Entry, payload: m.Payload) -> bool:
+        self.inbox.put(lambda _: self.recovery.unreadable(entry, payload), None)
+        return True
+
     def load(self, payload: m.Payload) -> Any:
         if not self.needs_fetch(payload):
             return payloads.load(payload)
-        fetched = asyncio.run_coroutine_threadsafe(self.fetcher.fetch(payload), self.loop).result()
-        if isinstance(fetched, memoryview):
-            return payloads.load(payload, fetched)
-        return payloads.load(fetched)
+        attempts = 0
+        while True:
+            fetched = asyncio.run_coroutine_threadsafe(self.fetcher.fetch(payload), self.loop).result()
+            if isinstance(fetched, memoryview):
+                return payloads.load(payload, fetched)
+            try:
+                return payloads.load(fetched)
+            except ObjectLostError:
+                # Others needed room in the moment before we had mapped the copy.
+                attempts += 1
+                if attempts == FETCHES:
+                    raise
 
     # -- for the owner's parts, on the loop ----------------------------------------------------------------------
 
@@ -373,8 +393,18 @@ class Owner(BaseOwner):
             case m.GroupFailed(group_id, reason):
                 text = f"`{group_id}` can never be reserved: {reason}."
                 self._group_settled(group_id, payloads.from_error(InfeasibleError(text, asked={}, largest={})))
-            case m.ClusterSize(num_nodes):
-                self.num_nodes = num_nodes
+            case m.NodesChanged():
+                self._nodes_changed(message)
+
+    def _nodes_changed(self, message: m.NodesChanged) -> None:
+        self.stores.update((worker, store) for _, worker, _, store in message.joined)
+        for worker in message.left:
+            self.stores.pop(worker, None)
+        self.fetcher.nodes_changed(message)
+        if self.config.is_driver and (self.store is None or self.store.holder not in self.stores):
+            # A driver uses the store of whatever node is on its machine.
+            stores = (Store(directory, worker) for worker, directory in self.stores.items())
+            self.store = next((store for store in stores if store.reachable()), None)
 
     def _infeasible(self, message: m.Infeasible) -> None:
         kind, largest = class_from_wire(message.kind), from_wire(message.largest)
@@ -406,6 +436,9 @@ class Owner(BaseOwner):
                 self.ownership.answer_locate(stream, object_id)
             case m.Located():
                 self.ownership.located(message)
+            case m.Lost(object_id, payload):
+                self.recovery.lost(object_id, payload)
+                self.ownership.answer_locate(stream, object_id)
             case m.Borrow():
                 self.ownership.borrowed(message)
             case m.SegmentPulled():
@@ -422,8 +455,11 @@ class Owner(BaseOwner):
 
     def _done(self, stream: Stream, message: m.Done) -> None:
         part: TaskRunner | ActorCaller = self.actors if self.actors.is_call(message.task_id) else self.tasks
-        work = part.finished(message)
         payload = message.payload
+        if payload[0] == payloads.LOST:
+            part.dependency_lost(message)
+            return
+        work = part.finished(message)
         contained: list[Any] = []
         if message.contained:
             hold = self.ownership.hold_counted
@@ -442,7 +478,10 @@ class Owner(BaseOwner):
         work = self.tasks.spec_of(message.task_id) or self.actors.spec_of(message.task_id)
         contained = [self.ownership.hold_counted(*ref) for ref in message.contained]
         yields = work.yields if work is not None else None
-        if yields is None or not yields.arrived(message.number, message.payload, contained):
+        lineage = None
+        if work is not None and message.payload[0] == payloads.SEGMENT:
+            lineage = lineage_of(work, self.table)
+        if yields is None or not yields.arrived(message.number, message.payload, contained, lineage):
             self.ownership.free(message.payload)
 
     def _drop_generator(self, yields: Yields) -> None:
@@ -474,6 +513,9 @@ class Owner(BaseOwner):
             self.table.ready(object_id, payload)
 
     def _cancel(self, object_id: str, force: bool, recursive: bool) -> None:
+        stop = self.stoppers.pop(object_id, None)
+        if stop is not None:
+            stop()
         work = self.results.maker(object_id)
         if work is not None and not self.actors.cancel(work, recursive=recursive):
             self.tasks.cancel(work.task_id, force=force, recursive=recursive)

@@ -8,6 +8,7 @@ kind      fields                                      meaning
 ``"e"``   pickled error                               the task failed with this error
 ``"m"``   payloads…                                   the values of a task with several returns
 ``"n"``                                               a generator has no more values
+``"l"``   index, path                                 the work did not begin: this dependency's segment is lost
 ========  ==========================================  ==============================================
 """
 
@@ -20,7 +21,7 @@ from typing import Any
 from shoal.model.errors import ObjectLostError
 from shoal.model.messages import Payload
 from shoal.runtime import remote_errors
-from shoal.runtime.payload_kinds import END, ERROR, INLINE, MANY, NO_MORE, SEGMENT, is_error
+from shoal.runtime.payload_kinds import END, ERROR, INLINE, LOST, MANY, NO_MORE, SEGMENT, is_error
 from shoal.runtime.serialization import Frame, dumps, loads, total_nbytes
 from shoal.runtime.store import SegmentGone, Store, free_segment, is_here, map_segment, split
 
@@ -34,7 +35,10 @@ def from_frames(frames: list[Frame], store: Store | None, name: str) -> Payload:
         return INLINE, frames[0]
     if store is None or total_nbytes(frames) <= INLINE_LIMIT:
         return (INLINE, *(bytes(frame) for frame in frames))
-    path, sizes = store.write(name, frames)
+    try:
+        path, sizes = store.write(name, frames)
+    except FileNotFoundError:  # the node has just ended; without it there are only messages
+        return from_frames(frames, None, name)
     return (SEGMENT, store.holder, path, sizes)
 
 
@@ -95,6 +99,7 @@ __all__ = [
     "ERROR",
     "INLINE",
     "INLINE_LIMIT",
+    "LOST",
     "MANY",
     "NONE",
     "NO_MORE",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from shoal.model.messages import Payload
 
-INLINE, SEGMENT, ERROR, MANY, END = "i", "s", "e", "m", "n"
+INLINE, SEGMENT, ERROR, MANY, END, LOST = "i", "s", "e", "m", "n", "l"
 
 #: Stands where a generator's next value would be.
 NO_MORE: Payload = (END,)

@@ -84,6 +84,8 @@ class SegmentPuller:
         #: Answers waited for, with the address that they are to come from.
         self._answers: dict[int, tuple[str, asyncio.Future[Any]]] = {}
         self._pulls: dict[str, asyncio.Future[Any]] = {}
+        #: Addresses that no node has any more: connecting would only take long.
+        self._gone: set[str] = set()
 
     async def pull(self, segment: m.Payload) -> Any:
         """Return what the target makes of the segment.
@@ -115,8 +117,17 @@ class SegmentPuller:
                 del self._answers[request]
                 answer.set_exception(SourceFailed(f"`{address}` is gone"))
 
+    def nodes_changed(self, message: m.NodesChanged) -> None:
+        """Nodes have come and gone."""
+        self._gone.difference_update(worker for _, worker, _, _ in message.joined)
+        self._gone.update(message.left)
+        for worker in message.left:
+            self.peer_lost(worker)
+
     async def _pull(self, segment: m.Payload) -> Any:
         _, home, path, sizes = segment
+        if home in self._gone:
+            raise ObjectLostError(f"The stored value `{path}` is lost with its node `{home}`.", object_id=path)
         nbytes = segment_nbytes(sizes)
         target = await self._open_target(path, nbytes)
         reader = self._own_address()
@@ -176,6 +187,8 @@ class SegmentPuller:
             await asyncio.gather(*pieces, return_exceptions=True)
 
     async def _ask(self, address: str, make: Callable[[int], m.Message], timeout: float) -> Any:
+        if address in self._gone:
+            raise SourceFailed(f"the node `{address}` has left the cluster")
         request = next(self._numbers)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers[request] = (address, answer)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from shoal.model.messages import Payload
 from shoal.observe.functions import FunctionStats
 from shoal.runtime import payload as payloads
+from shoal.runtime.lineage import lineage_of
 from shoal.runtime.work import CREATE, Work
 from shoal.state.objects import ObjectTable
 
@@ -63,8 +64,6 @@ class Results:
             return
         self.stats.ended(work.target.name, begun=work.sent, failed=failed, seconds=seconds)
         self._on_news()
-        if work.args[0] == payloads.SEGMENT and work.target.method != CREATE:
-            self._free(work.args)
         if self.on_end:
             ended = self.on_end.pop(work.task_id, None)
             if ended is not None:
@@ -72,9 +71,11 @@ class Results:
         if work.yields is not None:
             work.yields.ended(payload)
         elif work.recipe.num_returns == 1:
-            self._ready(work.object_id, payload, contained)
+            self._ready(work, work.object_id, payload, contained)
         else:
             self._complete_many(work, payload, contained)
+        if work.args[0] == payloads.SEGMENT and work.target.method != CREATE:
+            self._free(work.args)
 
     def forget(self) -> None:
         """Nothing of it will end any more; the caller tells those who wait."""
@@ -84,8 +85,9 @@ class Results:
         several = payload[0] == payloads.MANY
         for index in range(work.recipe.num_returns):
             refs: Sequence[object] = contained[index] if several else ()  # type: ignore[assignment]
-            self._ready(f"{work.object_id}.{index}", payload[index + 1] if several else payload, refs)
+            self._ready(work, f"{work.object_id}.{index}", payload[index + 1] if several else payload, refs)
 
-    def _ready(self, object_id: str, payload: Payload, contained: Sequence[object]) -> None:
-        if not self._table.ready(object_id, payload, contained):
+    def _ready(self, work: Work, object_id: str, payload: Payload, contained: Sequence[object]) -> None:
+        lineage = lineage_of(work, self._table) if payload[0] == payloads.SEGMENT else None
+        if not self._table.ready(object_id, payload, contained, lineage):
             self._free(payload)

@@ -7,7 +7,7 @@ import os
 import time
 
 from shoal.model import messages as m
-from shoal.model.errors import ShoalError
+from shoal.model.errors import ObjectLostError, ShoalError
 from shoal.runtime.peers import Peers
 from shoal.runtime.pulling import SegmentPuller
 from shoal.runtime.scope import Scope
@@ -57,7 +57,7 @@ class SegmentService:
             case m.PullSegment(request, segment):
                 copy = self._copy_path(segment[2])
                 if is_segment_here(copy):
-                    stream.send_nowait(m.SegmentPulled(request, copy, ""))
+                    stream.send_nowait(m.SegmentPulled(request, copy, "", False))
                 else:
                     self._scope.start(self._pull(stream, request, segment))
             case m.FindSource(request, path, reader):
@@ -90,6 +90,13 @@ class SegmentService:
             self._sources.peer_gone(reader)
         self._carry_out()
 
+    def nodes_changed(self, message: m.NodesChanged) -> None:
+        """Nodes have come and gone."""
+        self._puller.nodes_changed(message)
+        for worker in message.left:
+            self._sources.peer_gone(worker)
+        self._carry_out()
+
     async def tend(self) -> None:
         """Keep the store within its limits, and have copies dropped whose segment was freed."""
         await asyncio.to_thread(self._store.tend)
@@ -117,9 +124,9 @@ class SegmentService:
         try:
             path = await self._puller.pull(segment)
         except (ShoalError, OSError) as error:
-            stream.send_nowait(m.SegmentPulled(request, "", str(error)))
+            stream.send_nowait(m.SegmentPulled(request, "", str(error), isinstance(error, ObjectLostError)))
         else:
-            stream.send_nowait(m.SegmentPulled(request, path, ""))
+            stream.send_nowait(m.SegmentPulled(request, path, "", False))
 
     async def _send_range(self, stream: Stream, read: m.ReadSegment) -> None:
         data = None

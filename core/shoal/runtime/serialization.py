@@ -3,17 +3,18 @@
 A value becomes a pickle (protocol 5) and the buffers it lent out of band, so that arrays are neither copied into
 the pickle nor out of it. Plain pickle goes first because it is several times faster; whatever it cannot name, or
 names in ``__main__`` (which is another module on the other side), goes through cloudpickle, which takes code by
-value.
+value. Where torch is imported, both get reducers for its tensors (see ``torch_pickling``).
 """
 
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from shoal.model.errors import SerializationError, ShoalError
-from shoal.runtime import refs
+from shoal.runtime import refs, torch_pickling
 from shoal.runtime.code_pickling import dumps_by_value
 from shoal.runtime.pickle_path import explain
 
@@ -31,7 +32,8 @@ def dumps(value: Any, what: str = "value") -> tuple[list[Frame], list[refs.Objec
     Returns
     -------
     frames, contained
-        The pickle followed by its out-of-band buffers; the refs found inside the value, nested ones too.
+        The pickle followed by its out-of-band buffers, which are views of the value's memory: it must not be
+        changed before they have been written or copied. The refs found inside the value, nested ones too.
 
     Raises
     ------
@@ -41,20 +43,23 @@ def dumps(value: Any, what: str = "value") -> tuple[list[Frame], list[refs.Objec
     with refs.collecting() as contained:
         buffers: list[pickle.PickleBuffer] = []
         try:
-            head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+            if "torch" in sys.modules:
+                head, buffers, _ = torch_pickling.dump(torch_pickling.dump_by_name, value, contained)
+            else:
+                head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
             by_name = b"__main__" in head
         except Exception:  # boundary: whatever pickle cannot do, cloudpickle may
             by_name = True
         if by_name:
-            buffers.clear()
             contained.clear()
-            head = _dumps_by_value(value, what, buffers)
+            head, buffers = _dumps_by_value(value, what, contained)
         return ([head, *[buffer.raw() for buffer in buffers]] if buffers else [head]), contained
 
 
-def _dumps_by_value(value: Any, what: str, buffers: list[pickle.PickleBuffer]) -> bytes:
+def _dumps_by_value(value: Any, what: str, contained: list[refs.ObjectRef]) -> tuple[bytes, list[pickle.PickleBuffer]]:
     try:
-        return dumps_by_value(value, buffers.append)
+        head, buffers, _ = torch_pickling.dump(_dump_by_value, value, contained)
+        return head, buffers
     except ShoalError:
         raise
     except Exception as error:  # boundary: reducers are user code and raise anything
@@ -65,8 +70,17 @@ def _dumps_by_value(value: Any, what: str, buffers: list[pickle.PickleBuffer]) -
         ) from error
 
 
+def _dump_by_value(value: Any, ranges: torch_pickling.Ranges) -> torch_pickling.Pass:
+    storages, buffers = torch_pickling.Storages(ranges), list[pickle.PickleBuffer]()
+    head = dumps_by_value(value, buffers.append, storages.reducers())
+    return head, buffers, storages.spans
+
+
 def loads(frames: Sequence[Frame]) -> Any:
-    """Rebuild a value. Arrays in it share memory with the buffers."""
+    """Rebuild a value. Arrays and tensors in it share memory with the buffers.
+
+    Tensors are never read-only: of a read-only buffer they get a copy.
+    """
     return pickle.loads(frames[0], buffers=frames[1:])
 
 

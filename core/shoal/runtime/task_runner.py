@@ -66,10 +66,31 @@ class TaskRunner:
         if task is None:
             return None
         work: Work = task.spec
+        work.attempt = task.attempt
         if task.retries_left and not task.cancelled and self._owner.is_retried(work, message.payload):
             self._machine.again(task)
             return None
         return work
+
+    def dependency_lost(self, message: m.Done) -> None:
+        """An executor could not begin: run the task again, at no cost, when what it depends on has been made again."""
+        task = self._machine.finished(message.task_id, 0.0, time.monotonic())
+        self._schedule_flush()
+        if task is None:
+            return
+        work: Work = task.spec
+        if task.cancelled:
+            self._results.complete(work, payloads.from_error(cancelled(work)), failed=True)
+            return
+        self._results.unsent(work)
+        self._owner.recovery.dependency_lost(work, message.payload)
+
+        def again() -> None:
+            task.attempt += 1
+            self._machine.submit(task)
+            self._schedule_flush()
+
+        self._owner.when_ready(work, again)
 
     def lease_of(self, task_id: str) -> tasks.Lease | None:
         """Return the lease that a task was sent to."""
@@ -163,12 +184,14 @@ class TaskRunner:
             self._results.complete(work, payloads.from_error(self._owner.group_is_gone(target.kind)), failed=True)
             return
         kind = self._near_its_arguments(target.kind, work)
-        self._machine.submit(tasks.Task(work.task_id, target.exported.function_id, kind, target.retries, work))
+        self._machine.submit(
+            tasks.Task(work.task_id, target.exported.function_id, kind, target.retries, work, work.attempt)
+        )
         self._schedule_flush()
 
     def _near_its_arguments(self, kind: SchedulingClass, work: Work) -> SchedulingClass:
         """Prefer the node that holds most of a task's arguments, if that is much and there is a choice."""
-        if kind.placement != ANYWHERE or self._owner.num_nodes < 2 or not (work.dependencies or len(work.args) == 4):
+        if kind.placement != ANYWHERE or len(self._owner.stores) < 2 or not (work.dependencies or len(work.args) == 4):
             return kind
         nbytes: dict[str, int] = {}
         for payload in (work.args, *self._owner.dependency_payloads(work)):

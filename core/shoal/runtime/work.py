@@ -13,6 +13,8 @@ from shoal.runtime.refs import ObjectRef
 
 if TYPE_CHECKING:
     from shoal.runtime.base_owner import BaseOwner
+    from shoal.runtime.lineage import Lineage
+    from shoal.runtime.recovery import MissingValues
     from shoal.runtime.yields import Yields
 
 #: Methods that no user wrote.
@@ -101,9 +103,13 @@ class Work:
     #: The task that submitted it; "" for a driver's own.
     parent: str
     #: The values of a generator.
-    yields: Yields | None = None
+    yields: Yields | MissingValues | None = None
     #: Whether it has been sent to an executor.
     sent: bool = False
+    #: How often it has been begun before.
+    attempt: int = 0
+    #: How its results could be made again, once that was asked.
+    lineage: Lineage | str | None = None
 
     def message(self, lease_id: str, dependencies: tuple[Payload, ...], attempt: int = 0) -> Run:
         """Return the message that has this run."""

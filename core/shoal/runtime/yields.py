@@ -39,15 +39,17 @@ class Yields:
         self.dropped = False
         self.next_ref = self._new_ref(0)
 
-    def arrived(self, index: int, payload: Payload, contained: Sequence[ObjectRef] = ()) -> bool:
+    def arrived(
+        self, index: int, payload: Payload, contained: Sequence[ObjectRef] = (), lineage: object = None
+    ) -> bool:
         """Value number *index* is here; returns whether it is wanted and new (a second attempt repeats the first)."""
         with self._lock:
             if self.dropped or index != self.received:
                 return False
             self.received += 1
             if index == self.taken:
-                return self._owner.table.ready(self.next_ref.id, payload, contained)
-            self._ahead[index] = self._new_ref(index, payload, contained)
+                return self._owner.table.ready(self.next_ref.id, payload, contained, lineage)
+            self._ahead[index] = self._new_ref(index, payload, contained, lineage)
             return True
 
     def ended(self, payload: Payload) -> None:
@@ -79,9 +81,15 @@ class Yields:
     def complete(self) -> bool:
         return self._total is not None
 
-    def _new_ref(self, index: int, payload: Payload | None = None, contained: Sequence[ObjectRef] = ()) -> ObjectRef:
+    def _new_ref(
+        self,
+        index: int,
+        payload: Payload | None = None,
+        contained: Sequence[ObjectRef] = (),
+        lineage: object = None,
+    ) -> ObjectRef:
         object_id = f"{self.object_id}.{index}"
-        self._owner.table.add(object_id, payload, contained)
+        self._owner.table.add(object_id, payload, contained).lineage = lineage
         return ObjectRef(object_id, self._owner.address, self._owner)
 
 

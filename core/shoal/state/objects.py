@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from shoal.model.messages import Payload
@@ -47,6 +47,8 @@ class Entry:
     borrowers: dict[str, int] | None = None
     #: Refs inside this object's value; they hold their objects while this entry lives.
     contained: tuple[object, ...] = ()
+    #: How a large value of ours was made, or why it cannot be made again: the I/O shell's business.
+    lineage: Any = None
     #: Called once with the entry when the value is ready; may be called on any thread.
     waiters: list[Callable[[Entry], None]] | None = None
 
@@ -159,7 +161,7 @@ class ObjectTable:
                     actions += self._check(entry)
             return actions
 
-    def ready(self, object_id: str, payload: Payload, contained: Iterable[object] = ()) -> bool:
+    def ready(self, object_id: str, payload: Payload, contained: Iterable[object] = (), lineage: Any = None) -> bool:
         """The value has come. Returns whether anybody still holds the object and it had none yet."""
         with self._lock:
             entry = self._entries.get(object_id)
@@ -167,10 +169,20 @@ class ObjectTable:
                 return False
             entry.payload = payload
             entry.contained = tuple(contained)
+            entry.lineage = lineage
             waiters, entry.waiters = entry.waiters, None
         for waiter in waiters or ():
             waiter(entry)
         return True
+
+    def lose(self, object_id: str, payload: Payload) -> bool:
+        """The value cannot be read where *payload* says; returns whether that is what was known, and is no more."""
+        with self._lock:
+            entry = self._entries.get(object_id)
+            if entry is None or entry.payload != payload:
+                return False
+            entry.payload = None
+            return True
 
     def when_ready(self, entry: Entry, waiter: Callable[[Entry], None]) -> None:
         """Call *waiter* as soon as the value is there: now, or on the thread that brings it."""

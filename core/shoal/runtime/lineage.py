@@ -1,0 +1,97 @@
+"""How values were made: enough to make them again when the node that held them is gone.
+
+Lineage is kept by the objects that it could recover, in their owner, and keeps nobody's value alive: of what the work
+depended on it holds the small values themselves and, of the large ones, how they were made in turn. That is bounded;
+what cannot be made again says why. After Ray's lineage reconstruction (Moritz et al., OSDI 2018; Wang et al., NSDI
+2021), with its rule that a task which must not be retried is not made again either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from shoal.runtime.payload_kinds import INLINE, SEGMENT
+from shoal.runtime.work import Work
+
+if TYPE_CHECKING:
+    from shoal.model.messages import Payload
+    from shoal.state.objects import ObjectTable
+
+#: Works in a row, and bytes of small values in all, that one lineage may hold on to.
+MAX_DEPTH, MAX_NBYTES = 1_000, 16 << 20
+
+STORED = "it was stored with `put`, not made by a task"
+RETURNED = "it was made by an actor, whose state is not known any more"
+NOT_RETRIED = "its task has `max_retries=0`, so it must not run twice"
+LARGE_ARGUMENTS = "its task had large arguments, which are not kept: pass them with `put`"
+TOO_LONG = "the history of how it was made is too long"
+BORROWED = "an argument of its task belonged to another process"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ancestor:
+    """Something that work depended on."""
+
+    object_id: str
+    #: A small value.
+    payload: Payload | None
+    #: How a large one was made, or why it cannot be made again.
+    lineage: Lineage | str = ""
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Lineage:
+    """How the results of one work were made."""
+
+    work: Work
+    ancestors: tuple[Ancestor, ...]
+    depth: int
+    nbytes: int
+    #: How often they may still be made again; -1 for no end.
+    left: int
+
+
+def lineage_of(work: Work, table: ObjectTable) -> Lineage | str:
+    """Return how the results of *work*, which is ending, could be made again, or why they cannot."""
+    if work.lineage is None:
+        work.lineage = _lineage_of(work, table)
+    return work.lineage
+
+
+def _lineage_of(work: Work, table: ObjectTable) -> Lineage | str:
+    target = work.target
+    if target.method:
+        return RETURNED
+    if not target.retries:
+        return NOT_RETRIED
+    if work.args[0] == SEGMENT:
+        return LARGE_ARGUMENTS
+    ancestors = []
+    depth, nbytes = 1, _nbytes(work.args)
+    for ref in work.dependencies:
+        entry = table.get(ref.id)
+        if entry is None or entry.payload is None:
+            return BORROWED
+        if entry.payload[0] == INLINE:
+            ancestors.append(Ancestor(ref.id, entry.payload))
+            nbytes += _nbytes(entry.payload)
+            continue
+        made = BORROWED if entry.owner else entry.lineage or STORED
+        ancestors.append(Ancestor(ref.id, None, made))
+        if isinstance(made, Lineage):
+            depth = max(depth, made.depth + 1)
+            nbytes += made.nbytes
+    if depth > MAX_DEPTH or nbytes > MAX_NBYTES:
+        # Begun anew: what is made from here on can be made again as far as this is still there.
+        ancestors = [
+            ancestor if ancestor.payload is not None else dataclasses.replace(ancestor, lineage=TOO_LONG)
+            for ancestor in ancestors
+        ]
+        depth, nbytes = 1, _nbytes(work.args)
+    bare = dataclasses.replace(work, dependencies=(), holds=(), yields=None, lineage=None)
+    return Lineage(bare, tuple(ancestors), depth, nbytes, target.retries)
+
+
+def _nbytes(payload: Payload) -> int:
+    return sum(len(frame) for frame in payload[1:])
