@@ -454,6 +454,8 @@ class Done(NamedTuple):
     """
 
     task_id: str
+    #: The run's: an answer of an earlier one, which counts as lost, comes too late.
+    attempt: int
     payload: Payload
     seconds: float
     contained: tuple[Any, ...]
@@ -464,6 +466,7 @@ class Yielded(NamedTuple):
     """Executor -> owner: the generator's value of this ``number``; ``contained`` as in :class:`Done`."""
 
     task_id: str
+    attempt: int
     number: int
     payload: Payload
     contained: tuple[tuple[str, str], ...]
@@ -624,6 +627,23 @@ class FreeSegment(NamedTuple):
     path: str
 
 
+class SegmentsSeen(NamedTuple):
+    """Agent -> controller -> owner: these segments of yours are in the store of the agent at ``holder``.
+
+    Those that the owner knows nothing of are freed: whoever wrote them died before it could say so.
+    """
+
+    owner_id: str
+    holder: str
+    names: tuple[str, ...]
+
+
+class SegmentsUnowned(NamedTuple):
+    """Owner, or controller for one that it does not know -> agent: nobody will ever ask for these segments."""
+
+    names: tuple[str, ...]
+
+
 class Explain(NamedTuple):
     """Anybody -> owner or executor: why is this as it is? Answered with :class:`Explained`."""
 
@@ -711,6 +731,8 @@ KINDS: tuple[type[Any], ...] = (
     ReadSegment,
     SegmentData,
     FreeSegment,
+    SegmentsSeen,
+    SegmentsUnowned,
     Explain,
     Explained,
 )

@@ -170,6 +170,10 @@ class ActorCaller:
         created = self._created.get(actor_id)
         return created.work if created is not None and self._results.awaited(created.work) else None
 
+    def keeps_arguments(self, object_id: str) -> bool:
+        """Whether the arguments of the work that was to make an object are kept, for an actor's restart."""
+        return any(created.work.object_id == object_id for created in self._created.values())
+
     def actor_of(self, task_id: str) -> str:
         """Return the actor that a call is for."""
         return self._actor_of.get(task_id, "")
@@ -202,6 +206,12 @@ class ActorCaller:
 
     def is_call(self, task_id: str) -> bool:
         return task_id in self._actor_of
+
+    def is_current(self, task_id: str, attempt: int) -> bool:
+        """Whether a call that was sent is at this attempt: whoever answers an earlier one counts as lost."""
+        actor_id = self._actor_of.get(task_id)
+        call = self._actors[actor_id].sent.get(task_id) if actor_id is not None else None
+        return call is not None and call.attempt == attempt
 
     def finished(self, message: m.Done) -> Work | None:
         """An actor has answered a call; returns the work if it has thereby ended."""

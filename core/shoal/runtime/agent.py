@@ -84,7 +84,7 @@ class Agent:
         #: Leases that wait for an executor.
         self._starting: dict[str, m.StartLease] = {}
         self.store = Store.create(self.node_id, worker_address, limits)
-        self.segments = SegmentService(self.store, security, self._scope)
+        self.segments = SegmentService(self.store, security, self._scope, self._show_owner)
         self._logs = Path(tempfile.mkdtemp(prefix=f"shoal-{os.getuid()}-logs-"))
         self._controller: Stream | None = None
         self._streams: dict[str, Stream] = {}
@@ -205,7 +205,18 @@ class Agent:
                     self._pool.job_ended(job_id)
             case m.NodesChanged():
                 self.segments.nodes_changed(message)
+            case m.SegmentsUnowned():
+                assert self._controller is not None
+                self.segments.handle(self._controller, message)
         self._carry_out()
+
+    def _show_owner(self, seen: m.SegmentsSeen) -> None:
+        """Our own executors are asked directly: the controller need not know them."""
+        stream = self._streams.get(seen.owner_id)
+        if stream is not None:
+            stream.send_nowait(seen)
+        else:
+            self._tell_controller(seen)
 
     def dask_runs(self, num_tasks: int) -> None:
         """Dask itself runs this many tasks on this worker now: ours make room for them."""

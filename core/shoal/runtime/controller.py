@@ -208,6 +208,11 @@ class Controller:
                     self._directory.kill(lease.actor_id, cause, restart=False)
             case m.NodeBusy(amounts):
                 self._machine.node_busy(node_id, from_wire(amounts))
+            case m.SegmentsSeen(owner_id, _, names):
+                if owner_id in self._owners:
+                    self._tell_owners([owner_id], message)
+                else:
+                    self._tell_agent(node_id, m.SegmentsUnowned(names))
             case m.NodeUsage():
                 self.view.node_usage(node_id, message)
 

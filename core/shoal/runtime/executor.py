@@ -95,6 +95,8 @@ class Executor:
     def _agent_message(self, stream: Stream, message: m.Message) -> None:
         if isinstance(message, m.Bind):
             self._bind(message)
+        elif isinstance(message, m.SegmentsSeen):
+            self.owner.segments_seen(message)
 
     def _bind(self, bind: m.Bind) -> None:
         """The agent says which lease we serve from now on."""
@@ -258,7 +260,7 @@ class Executor:
         stream = item.stream
         assert stream is not None
         handed = self.owner.ownership.hand_over(contained, stream.peer_id, stream.address)
-        stream.send_nowait(m.Yielded(item.run.task_id, index, payload, handed))
+        stream.send_nowait(m.Yielded(item.run.task_id, item.run.attempt, index, payload, handed))
 
     def _finish(self, outcome: Outcome) -> None:
         item = outcome.item
@@ -290,7 +292,9 @@ class Executor:
             else:
                 handed = hand_over(contained, stream.peer_id, stream.address)
         retained = self.owner.ownership.retained()
-        stream.send_nowait(m.Done(item.run.task_id, payload, outcome.seconds, tuple(handed), retained))
+        stream.send_nowait(
+            m.Done(item.run.task_id, item.run.attempt, payload, outcome.seconds, tuple(handed), retained)
+        )
 
     def _stop_if_done(self) -> None:
         if self._stop is not None and not self._pending and not self._active:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import dataclasses
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -395,6 +396,28 @@ class Owner(BaseOwner):
                 self._group_settled(group_id, payloads.from_error(InfeasibleError(text, asked={}, largest={})))
             case m.NodesChanged():
                 self._nodes_changed(message)
+            case m.SegmentsSeen():
+                self.segments_seen(message)
+
+    def segments_seen(self, message: m.SegmentsSeen) -> None:
+        """An agent shows us segments of ours; those that we know nothing of are to go."""
+        unowned = tuple(name for name in message.names if not self._knows(name))
+        if unowned:
+            self.peers.send(message.holder, m.SegmentsUnowned(unowned), agent=True)
+
+    def _knows(self, name: str) -> bool:
+        """Whether the segment *name* is that of a value, or belongs to work that has not ended."""
+        _, subject, *part = name.split(".")
+        object_id = "obj" + subject[4:] if subject.startswith("task-") else subject
+        if self.results.maker(object_id) is not None or self.actors.keeps_arguments(object_id):
+            return True
+        for value_id in (object_id, f"{object_id}.{part[-1]}" if part else ""):
+            entry = self.table.get(value_id)
+            if entry is not None:
+                payload = entry.payload
+                if payload is None or (payload[0] == payloads.SEGMENT and os.path.basename(payload[2]) == name):
+                    return True
+        return False
 
     def _nodes_changed(self, message: m.NodesChanged) -> None:
         self.stores.update((worker, store) for _, worker, _, store in message.joined)
@@ -456,10 +479,11 @@ class Owner(BaseOwner):
     def _done(self, stream: Stream, message: m.Done) -> None:
         part: TaskRunner | ActorCaller = self.actors if self.actors.is_call(message.task_id) else self.tasks
         payload = message.payload
-        if payload[0] == payloads.LOST:
+        current = part.is_current(message.task_id, message.attempt)
+        if current and payload[0] == payloads.LOST:
             part.dependency_lost(message)
             return
-        work = part.finished(message)
+        work = part.finished(message) if current else None
         contained: list[Any] = []
         if message.contained:
             hold = self.ownership.hold_counted
@@ -475,7 +499,8 @@ class Owner(BaseOwner):
             self.results.complete(work, payload, contained, failed=payloads.is_error(payload), seconds=message.seconds)
 
     def _yielded(self, message: m.Yielded) -> None:
-        work = self.tasks.spec_of(message.task_id) or self.actors.spec_of(message.task_id)
+        part: TaskRunner | ActorCaller = self.actors if self.actors.is_call(message.task_id) else self.tasks
+        work = part.spec_of(message.task_id) if part.is_current(message.task_id, message.attempt) else None
         contained = [self.ownership.hold_counted(*ref) for ref in message.contained]
         yields = work.yields if work is not None else None
         lineage = None

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 
 from shoal.model import messages as m
 from shoal.model.errors import ObjectLostError, ShoalError
 from shoal.runtime.peers import Peers
 from shoal.runtime.pulling import SegmentPuller
 from shoal.runtime.scope import Scope
-from shoal.runtime.store import COPY_SUFFIX, Draft, Store, is_segment_here, read_range
+from shoal.runtime.store import COPY_SUFFIX, Draft, Store, is_copy, is_segment_here, read_range
 from shoal.state import sources
+from shoal.state.strays import Strays
 from shoal.transport.comms import Security
 from shoal.transport.stream import Stream
 
@@ -42,8 +44,13 @@ class CopyTarget:
 class SegmentService:
     """See the module's description. Lives on the agent's event loop."""
 
-    def __init__(self, store: Store, security: Security, scope: Scope) -> None:
+    def __init__(
+        self, store: Store, security: Security, scope: Scope, show_owner: Callable[[m.SegmentsSeen], None]
+    ) -> None:
+        """``show_owner(message)`` passes a message on to an owner, or to the controller, which knows where it is."""
         self._store = store
+        self._show_owner = show_owner
+        self._strays = Strays()
         self._scope = scope
         self._sources = sources.Sources(store.holder)
         #: Streams of those who have asked for a source.
@@ -79,6 +86,9 @@ class SegmentService:
                     self._store.free(os.path.basename(path))
                     self._sources.freed(path)
                     self._carry_out()
+            case m.SegmentsUnowned(names):
+                for name in names:
+                    self._store.free(os.path.basename(name))
             case _:
                 return False
         return True
@@ -98,8 +108,11 @@ class SegmentService:
         self._carry_out()
 
     async def tend(self) -> None:
-        """Keep the store within its limits, and have copies dropped whose segment was freed."""
+        """Keep the store within its limits, and have copies and strays dropped that nobody needs."""
         await asyncio.to_thread(self._store.tend)
+        names = [found.name for found in self._store.segments() if not is_copy(found.name)]
+        for owner_id, seen in self._strays.look(names, time.monotonic()).items():
+            self._show_owner(m.SegmentsSeen(owner_id, self._store.holder, tuple(seen)))
         for path in self._sources.paths():
             if not is_segment_here(path):
                 self._sources.freed(path)

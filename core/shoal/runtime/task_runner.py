@@ -92,6 +92,11 @@ class TaskRunner:
 
         self._owner.when_ready(work, again)
 
+    def is_current(self, task_id: str, attempt: int) -> bool:
+        """Whether a task is at this attempt: whoever answers an earlier one counts as lost."""
+        task = self._machine.tasks.get(task_id)
+        return task is not None and task.attempt == attempt
+
     def lease_of(self, task_id: str) -> tasks.Lease | None:
         """Return the lease that a task was sent to."""
         task = self._machine.tasks.get(task_id)

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shoal.runtime.serialization import Frame
-from shoal.runtime.store.room import COPY_SUFFIX, Draft, Found, Limits, Room, nbytes_of
+from shoal.runtime.store.room import COPY_SUFFIX, Draft, Found, Limits, Room, is_copy, nbytes_of
 from shoal.runtime.store.segment import (
     OBJECTS,
     SegmentGone,
@@ -213,6 +213,7 @@ __all__ = [
     "default_limits",
     "default_root",
     "free_segment",
+    "is_copy",
     "is_here",
     "is_segment_here",
     "map_segment",

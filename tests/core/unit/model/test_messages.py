@@ -144,7 +144,7 @@ def test_what_is_no_batch_is_refused(nonsense: Any) -> None:
 def test_nothing_is_unpickled_by_decoding() -> None:
     """A payload is bytes to whoever passes it on, even if unpickling it would do harm."""
     harmful = b"cos\nabort\n(tR."
-    assert m.unpack(m.pack([m.Done("task-1", ("i", harmful), 0.1, (), ())]))[0].payload == ("i", harmful)
+    assert m.unpack(m.pack([m.Done("task-1", 0, ("i", harmful), 0.1, (), ())]))[0].payload == ("i", harmful)
 
 
 def refused_or_batch(data: bytes) -> None:
