@@ -615,10 +615,10 @@ class ReadSegment(NamedTuple):
 
 
 class SegmentData(NamedTuple):
-    """Source -> reader; ``data`` is None when there is no such segment. See :data:`BULKY`."""
+    """Source -> reader; ``data`` is None when there is no such segment. It may be a view; see :data:`BULKY`."""
 
     request: int
-    data: bytes | memoryview | None
+    data: bytes | None
 
 
 class FreeSegment(NamedTuple):

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +26,10 @@ from shoal.model.ids import random_id
 from shoal.model.resources import from_wire, make_resources
 from shoal.runtime.begun import BegunMark
 from shoal.runtime.gpus import visible_gpus
+from shoal.runtime.heartbeat import Heartbeat, silence_limit
 from shoal.runtime.scope import Scope
 from shoal.runtime.segment_service import SegmentService
+from shoal.runtime.stopped import StoppedProcesses
 from shoal.runtime.store import Limits, Store
 from shoal.runtime.template_config import TemplateConfig
 from shoal.runtime.template_process import Process, TemplateProcess, spawn_template
@@ -65,10 +68,12 @@ class Agent:
         cleanup: tuple[str, ...] = (),
         on_broken: Callable[[], None] = lambda: None,
         limits: Limits | None = None,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         """Make the agent; its store has these *limits*.
 
-        *on_broken* is called if this node turns out to be unable to start executors.
+        *on_broken* is called if this node turns out to be unable to start executors, *on_lost* when the controller has
+        hung up: this agent is of no use any more.
         """
         self.node_id = random_id("node")
         self._address = worker_address
@@ -78,6 +83,7 @@ class Agent:
         self._labels = labels
         self._cleanup = cleanup
         self._on_broken = on_broken
+        self._on_lost = on_lost
         self._scope = Scope(f"agent {self.node_id}")
         self._pool = pool.ExecutorPool(lambda: random_id("exec"), int(resources.get("num_cpus", 1)))
         self._devices = DeviceShares(visible_gpus(int(resources.get("num_gpus", 0))))
@@ -95,6 +101,8 @@ class Agent:
         self._dask_tasks = self._dask_tasks_told = 0
         self._busy_due = False
         self._preloaded: set[str] = set()
+        #: Why we have ended executors that have not been reaped yet.
+        self._causes: dict[str, str] = {}
         self._closing = False
 
     async def start(self, template: TemplateProcess | None = None) -> None:
@@ -106,6 +114,8 @@ class Agent:
         self._carry_out()
         await self._join()
         self._scope.start(self._report_usage())
+        beat = Heartbeat(silence_limit(), lambda peer: None)
+        self._scope.start(beat.run(lambda: list(self._streams.values()), dict))
 
     async def close(self) -> None:
         """Leave: executors end, the store goes. Returns when the template has cleaned up, or after 5 s."""
@@ -188,6 +198,7 @@ class Agent:
         if not self._closing:
             for executor in list(self._pool.executors.values()):
                 self._command(op="kill", executor_id=executor.executor_id)
+            self._on_lost()
 
     def _obey(self, message: m.Message) -> None:
         match message:
@@ -209,6 +220,11 @@ class Agent:
                 assert self._controller is not None
                 self.segments.handle(self._controller, message)
         self._carry_out()
+
+    def end_executor(self, executor_id: str, cause: str) -> None:
+        """End the process of an executor, whatever it does; *cause* is what its users are told."""
+        self._causes[executor_id] = cause
+        self._command(op="kill", executor_id=executor_id)
 
     def _show_owner(self, seen: m.SegmentsSeen) -> None:
         """Our own executors are asked directly: the controller need not know them."""
@@ -269,7 +285,12 @@ class Agent:
 
     async def _report_usage(self) -> None:
         psutil.cpu_percent()  # the first call only starts the measurement
+        limit = silence_limit()
+        stopped = StoppedProcesses(limit)
         while True:
+            executors = {executor.pid: executor_id for executor_id, executor in self._pool.executors.items()}
+            for pid in stopped.look(filter(None, executors), time.monotonic()):
+                self.end_executor(executors[pid], f"its process had been stopped (SIGSTOP) for {limit:g} s")
             memory = psutil.virtual_memory()
             ratio = psutil.cpu_percent() / 100
             used = memory.total - memory.available
@@ -306,7 +327,8 @@ class Agent:
             while line := await reader.readline():
                 report: dict[str, Any] = json.loads(line)
                 if report["op"] == "exited":
-                    self._pool.exited(report["executor_id"], describe_end(report["status"]))
+                    cause = self._causes.pop(report["executor_id"], "") or describe_end(report["status"])
+                    self._pool.exited(report["executor_id"], cause)
                     self._carry_out()
                     self._remove_logs(report["executor_id"])
                 elif report["op"] == "preloaded":

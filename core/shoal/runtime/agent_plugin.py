@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.system import MEMORY_LIMIT
 from distributed.worker import Worker
 
+from shoal.model.errors import ShoalError
 from shoal.runtime.agent import Agent
 from shoal.runtime.gpus import count_gpus
 from shoal.runtime.labels import labels_here
 from shoal.runtime.store import Limits, Store, default_limits
 from shoal.runtime.template_process import TemplateProcess
 from shoal.transport.comms import OPERATION, address_host
+
+#: Seconds before a node that was given up comes back, at first and at most.
+REJOIN, MAX_REJOIN = 1.0, 30.0
 
 
 def _do_nothing() -> None:
@@ -68,6 +74,7 @@ class AgentPlugin(WorkerPlugin):
         self._on_broken = on_broken or _do_nothing
         self._agent: Agent | None = None
         self._worker: Worker | None = None
+        self._rejoining: asyncio.Task[None] | None = None
 
     @property
     def store(self) -> Store | None:
@@ -75,11 +82,15 @@ class AgentPlugin(WorkerPlugin):
         return self._agent.store if self._agent is not None else None
 
     def __getstate__(self) -> dict[str, Any]:
-        here = {"_template": None, "_on_broken": _do_nothing, "_agent": None, "_worker": None}
+        here = {"_template": None, "_on_broken": _do_nothing, "_agent": None, "_worker": None, "_rejoining": None}
         return {**self.__dict__, **here}
 
     async def setup(self, worker: Worker) -> None:
         """Bring the agent up; returns when the controller knows this node."""
+        self._worker = worker
+        await self._start_agent(worker, self._template)
+
+    async def _start_agent(self, worker: Worker, template: TemplateProcess | None) -> None:
         resources = {**worker.state.total_resources, "num_cpus": float(worker.state.nthreads)}
         resources.setdefault("memory", float(worker.memory_manager.memory_limit or 0))
         resources.setdefault("num_gpus", resources.pop("GPU", float(count_gpus())))
@@ -92,14 +103,34 @@ class AgentPlugin(WorkerPlugin):
             self._cleanup,
             self._on_broken,
             limits_of(float(worker.memory_manager.memory_limit or MEMORY_LIMIT), self._object_store_memory),
+            self._lost,
         )
-        self._worker = worker
         worker.handlers[OPERATION] = agent.serve
         try:
-            await agent.start(self._template)
+            await agent.start(template)
         except BaseException:
             await agent.close()
             raise
+
+    def _lost(self) -> None:
+        """The controller has hung up on us: it ends, or we were silent for so long that it has given us up."""
+        self._rejoining = asyncio.get_running_loop().create_task(self._rejoin())
+
+    async def _rejoin(self) -> None:
+        """Come back as a node without a past, as long as Dask's scheduler goes on with this worker."""
+        pause = REJOIN
+        while True:
+            if self._agent is not None:
+                await self._agent.close()
+            await asyncio.sleep(pause)
+            worker = self._worker
+            if worker is None or worker.status != Status.running:
+                return
+            try:
+                await self._start_agent(worker, None)
+                return
+            except (ShoalError, OSError, TimeoutError):
+                pause = min(2 * pause, MAX_REJOIN)
 
     def transition(self, key: object, start: str, finish: str, **kwargs: Any) -> None:
         """Dask calls this for each of its own tasks that begins or ends here."""
@@ -109,5 +140,8 @@ class AgentPlugin(WorkerPlugin):
     async def teardown(self, worker: Worker) -> None:
         """End the agent, its executors and its store."""
         worker.handlers.pop(OPERATION, None)
+        self._worker = None
+        if self._rejoining is not None:
+            self._rejoining.cancel()
         if self._agent is not None:
             await self._agent.close()

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable
 from typing import Any
 
 from shoal.model import messages as m
 from shoal.model.placement import SchedulingClass, class_from_wire
-from shoal.model.resources import from_wire
+from shoal.model.resources import Resources, from_wire
 from shoal.observe.cluster_view import ClusterView
+from shoal.runtime.heartbeat import Heartbeat, silence_limit
+from shoal.runtime.scope import Scope
 from shoal.runtime.versions import versions_here
 from shoal.state import actors, grants, leases
 from shoal.state.bundles import Group
 from shoal.state.shortage import Holder, Shortage, find_group_shortage, find_shortage
 from shoal.transport.stream import Comm, Stream
+
+logger = logging.getLogger("shoal")
 
 #: Seconds between two looks at reservations, while there is one.
 TICK = 1.0
@@ -39,9 +44,17 @@ class Controller:
         self._gone_nodes: set[str] = set()
         self._flush_due = False
         self._tick_due = False
+        self._scope = Scope(f"controller {cluster_id}")
+        self._heartbeat = Heartbeat(silence_limit(), self._give_up, self._suspect)
+        self._beating = False
+        #: What Dask uses of each node.
+        self._busy: dict[str, Resources] = {}
 
     async def serve(self, comm: Comm) -> None:
         """Serve a stream that the Dask scheduler has accepted for us, to its end."""
+        if not self._beating:
+            self._beating = True
+            self._scope.start(self._heartbeat.run(self._streams, self._agent_streams))
         stream = Stream(comm, self._message)
         await stream.run()
         self._gone(stream)
@@ -56,8 +69,30 @@ class Controller:
 
     async def close(self) -> None:
         """Hang up on everybody."""
-        for stream, _ in (*self._owners.values(), *self._agents.values()):
+        await self._scope.close()
+        for stream in self._streams():
             stream.abort()
+
+    # -- silence -------------------------------------------------------------------------------------------------
+
+    def _streams(self) -> list[Stream]:
+        return [stream for stream, _ in (*self._owners.values(), *self._agents.values())]
+
+    def _agent_streams(self) -> dict[str, Stream]:
+        return {node_id: stream for node_id, (stream, _) in self._agents.items()}
+
+    def _suspect(self, node_id: str, suspected: bool) -> None:
+        """A node that says nothing gets no new work; what it has, it may yet finish."""
+        node = self._machine.nodes.get(node_id)
+        if node is None:
+            return
+        logger.warning("node %s %s", node_id, "says nothing: it gets no new work" if suspected else "is heard again")
+        self._machine.node_busy(node_id, tuple(node.total.items()) if suspected else self._busy.get(node_id, ()))
+        self._flush()
+
+    def _give_up(self, node_id: str) -> None:
+        logger.warning("node %s has said nothing for too long: it is given up", node_id)
+        self._agents[node_id][0].abort()
 
     # -- messages ------------------------------------------------------------------------------------------------
 
@@ -207,6 +242,7 @@ class Controller:
                 if lease is not None:
                     self._directory.kill(lease.actor_id, cause, restart=False)
             case m.NodeBusy(amounts):
+                self._busy[node_id] = from_wire(amounts)
                 self._machine.node_busy(node_id, from_wire(amounts))
             case m.SegmentsSeen(owner_id, _, names):
                 if owner_id in self._owners:
@@ -229,6 +265,7 @@ class Controller:
                 agent.send_nowait(m.OwnerGone(peer, hello.job_id, hello.is_driver))
         elif peer in self._agents:
             _, agent_hello = self._agents.pop(peer)
+            self._busy.pop(peer, None)
             self.view.node_left(peer)
             self._machine.node_left(peer, f"its node {agent_hello.host} ({peer}) left the cluster")
             self._left.append(agent_hello.worker)

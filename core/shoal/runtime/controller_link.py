@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from shoal.model import messages as m
 from shoal.model.errors import ClusterLostError, ConnectError, ShoalError
+from shoal.runtime.heartbeat import Heartbeat, silence_limit
 from shoal.runtime.peers import CONNECT_TIMEOUT
 from shoal.runtime.scope import Scope
 from shoal.transport.comms import Security, connect
 from shoal.transport.stream import Stream
 
+logger = logging.getLogger("shoal")
+
+#: How much longer than with others we bear with a controller that says nothing: Dask's scheduler may be busy.
+PATIENCE = 2.0
 #: Seconds within which the controller answers a question.
 ANSWER_TIMEOUT = 10.0
 
@@ -75,7 +81,15 @@ class ControllerLink:
         self._scope.start(self._run(stream, welcome))
         answer = await asyncio.wait_for(welcome, CONNECT_TIMEOUT)
         self._stream = stream
+        watch = Heartbeat(PATIENCE * silence_limit(), lambda _: stream.abort(), self._suspect)
+        self._scope.start(watch.run(lambda: [stream], lambda: {} if stream.closed else {"controller": stream}))
         return answer
+
+    def _suspect(self, _: str, suspected: bool) -> None:
+        if suspected:
+            logger.warning("the cluster at %s says nothing; waiting for it", self.address)
+        else:
+            logger.warning("the cluster at %s is heard again", self.address)
 
     def tell(self, message: m.Message) -> None:
         """Send *message*; dropped when the line is closed or lost."""

@@ -24,6 +24,7 @@ from shoal.runtime import payload as payloads
 from shoal.runtime import session
 from shoal.runtime.begun import BegunMark
 from shoal.runtime.calling import Caller, Item, Outcome, cancelled
+from shoal.runtime.heartbeat import Heartbeat, silence_limit
 from shoal.runtime.lanes import ASYNC_CONCURRENCY, AsyncLane, Lane, MainLane, ThreadLane, limits_of
 from shoal.runtime.owner import Owner, OwnerConfig
 from shoal.runtime.refs import ObjectRef
@@ -33,6 +34,8 @@ from shoal.transport.comms import connect
 from shoal.transport.stream import Stream
 
 CONNECT_TIMEOUT = 10.0
+#: Share of the time after which a silent node is given up.
+END_FIRST = 0.8
 #: Seconds that an actor's exit handlers may take when it stops.
 EXIT_TIMEOUT = 5.0
 #: Modules worth having in the template once some task has imported them: slow to import, safe to fork after.
@@ -88,7 +91,17 @@ class Executor:
         self._life = asyncio.create_task(self._live_with_agent(self._agent))
 
     async def _live_with_agent(self, agent: Stream) -> None:
-        """An executor never outlives its agent."""
+        """An executor never outlives its agent.
+
+        Of one that is silent the controller thinks that it is gone, and has our work done elsewhere: we end first.
+        """
+
+        def silent(_: str) -> None:
+            print("shoal: the node's agent has said nothing for too long: this executor ends", file=sys.__stderr__)
+            os._exit(1)
+
+        watch = Heartbeat(silence_limit() * END_FIRST, silent)
+        self.owner.start_soon(watch.run(list, lambda: {"agent": agent}))
         await agent.run()
         os._exit(0)
 

@@ -62,7 +62,8 @@ class LocalStream(asyncio.Protocol, Stream):
     def _write_outbox(self) -> None:
         self._write_due = False
         outbox, transport = self._outbox, self._transport
-        while outbox and not self._paused and not self._closed and transport is not None:
+        while (outbox or self._beat_due) and not self._paused and not self._closed and transport is not None:
+            self._beat_due = False
             batch = [outbox.popleft() for _ in range(min(len(outbox), MAX_BATCH))]
             try:
                 data = pack(batch)

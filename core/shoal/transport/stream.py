@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -61,6 +62,9 @@ class Stream:
         self._drained = asyncio.Event()
         self._drained.set()
         self._closed = False
+        self._beat_due = False
+        #: When the last frame came, on the monotonic clock.
+        self.heard = time.monotonic()
         #: Who is at the other end, set by whoever handles the greeting; "" until then.
         self.peer_id = ""
         #: Where the other end listens; "" until known.
@@ -80,6 +84,12 @@ class Stream:
             self._drained.clear()
             self._wake_writer()
         self._outbox.append(message)
+
+    def beat(self) -> None:
+        """Let the other end hear of us, though there is nothing to say: an empty batch."""
+        if not self._closed and not self._outbox:
+            self._beat_due = True
+            self._wake_writer()
 
     def hand_to(self, on_message: MessageHandler) -> None:
         """Have *on_message* called from the next batch on: the greetings are over."""
@@ -118,6 +128,7 @@ class Stream:
         self._wake.set()
 
     def _handle(self, batch: list[Message]) -> None:
+        self.heard = time.monotonic()
         on_message = self._on_message
         for message in batch:
             on_message(self, message)
@@ -157,7 +168,8 @@ class Stream:
             await self._wake.wait()
             self._wake.clear()
             try:
-                while outbox:
+                while outbox or self._beat_due:
+                    self._beat_due = False
                     await comm.write(self._take_frame())
             except OSError:
                 self.abort()

@@ -22,6 +22,7 @@ STANDARD: dict[str, type[Exception]] = {
     "NestingError": RecursionError,
     "NotInitializedError": RuntimeError,
     "ObjectLostError": LookupError,
+    "ObjectStoreFullError": MemoryError,
     "OptionError": ValueError,
     "OwnerDiedError": RuntimeError,
     "PendingCallsLimitExceeded": BlockingIOError,
