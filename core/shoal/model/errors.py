@@ -21,10 +21,7 @@ class ShoalError(Exception):
 
 
 def _rebuild(cls: type[ShoalError], message: str, facts: dict[str, Any]) -> ShoalError:
-    error = cls.__new__(cls)
-    Exception.__init__(error, message)
-    error.__dict__.update(facts)
-    return error
+    return cls(message, **facts)
 
 
 class OptionError(ShoalError, ValueError):
