@@ -26,6 +26,7 @@ from shoal.runtime.yields import ObjectRefGenerator
 
 if TYPE_CHECKING:
     from shoal.api.actor_pool import ActorPool
+    from shoal.api.dask_interop import from_dask
     from shoal.api.distributed_queue import Queue
     from shoal.api.futures import Executor
     from shoal.api.iteration import as_completed, map
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 #: Imported when they are first used: `import shoal` is quick for everybody.
 _LATE = {
     "ActorPool": "shoal.api.actor_pool",
+    "from_dask": "shoal.api.dask_interop",
     "Queue": "shoal.api.distributed_queue",
     "Executor": "shoal.api.futures",
     "as_completed": "shoal.api.iteration",
@@ -83,6 +85,7 @@ __all__ = [
     "cluster_resources",
     "errors",
     "exit_actor",
+    "from_dask",
     "get",
     "get_actor",
     "get_runtime_context",

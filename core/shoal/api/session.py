@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from shoal.api import output
@@ -96,6 +96,8 @@ class Session:
     owner: Owner
     head: Head | None
     registration: registry.Registration | None
+    #: Called first when it ends.
+    at_end: list[Callable[[], None]] = dataclasses.field(default_factory=list)
 
     def snapshot(self) -> dict[str, Any]:
         if _session is not self:
@@ -106,6 +108,8 @@ class Session:
 
     def end(self) -> None:
         try:
+            for function in self.at_end:
+                function()
             self.portal.call(self.owner.close(), 5.0)
         except TimeoutError:
             pass  # the sockets close with the loop
@@ -261,6 +265,12 @@ def owner_or_init() -> BaseOwner:
         init()
         owner = current.get_owner()
     return owner
+
+
+def call_at_end(function: Callable[[], None]) -> None:
+    """Have *function* called when this driver's session ends, before anything else of it does."""
+    if isinstance(_session, Session):
+        _session.at_end.append(function)
 
 
 def _check_options(num_cpus: int | None, timeout: float, namespace: str, name: str | None) -> None:

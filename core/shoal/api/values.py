@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shoal.api.session import owner_or_init
 from shoal.model.errors import GetTimeoutError, OptionError
 from shoal.model.options import is_number
-from shoal.runtime.refs import ObjectRef
+from shoal.runtime.refs import ObjectRef, set_to_dask
 from shoal.runtime.waiting import NotReadyError
 from shoal.runtime.yields import ObjectRefGenerator
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
 
 #: Refs from which on ``wait`` does not check the whole list before it looks for one that is ready.
 LONG = 50
@@ -169,3 +172,12 @@ def check_timeout(timeout: float | None) -> None:
         raise OptionError(
             f"`timeout` must be a number of seconds from 0 up, or None, not {timeout!r}.", option="timeout"
         )
+
+
+def _to_dask(ref: ObjectRef, client: Client | None) -> Future[Any]:
+    from shoal.api.dask_interop import to_dask  # imports Dask, which takes a while
+
+    return to_dask(ref, client)
+
+
+set_to_dask(_to_dask)

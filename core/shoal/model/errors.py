@@ -87,9 +87,10 @@ class ActorDiedError(ShoalError, RuntimeError):
 
 
 class ActorUnavailableError(ShoalError, ConnectionError):
-    """The actor's process died under this call and is being started afresh; the call may or may not have run.
+    """The actor's process died under this call and is being started afresh, or the connection to it was lost.
 
-    Later calls wait for the new process. ``actor_id`` names the actor, ``cause`` says how the process ended.
+    The call may or may not have run; later calls wait for the new process or connection. ``actor_id`` names the actor,
+    ``cause`` says what happened.
     """
 
     actor_id: str

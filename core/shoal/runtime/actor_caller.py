@@ -32,6 +32,10 @@ class _Created:
     options: ActorOptions
 
 
+#: Seconds after the end of a stream in which the news of the actor's own end should come.
+CUT_GRACE = 0.3
+
+
 class ActorCaller:
     """See the module's description. Lives on the owner's event loop, except for :meth:`count_call`."""
 
@@ -272,6 +276,7 @@ class ActorCaller:
 
     def peer_lost(self, address: str) -> None:
         for calls in [calls for calls in self._actors.values() if calls.address == address]:
+            calls.cut = True
             self._suspect(calls)
 
     # -- what follows --------------------------------------------------------------------------------------------
@@ -303,10 +308,11 @@ class ActorCaller:
             self._send(calls, calls.alive(message.address, message.executor_id))
 
     def _send(self, calls: ActorCalls, batch: list[Call]) -> None:
-        for call in batch:
+        for position, call in enumerate(batch):
             work: Work = call.spec
             stream = self._peers.stream(calls.address)
-            if stream is None:  # the news of its end is on the way, and covers what was sent
+            if stream is None or stream.closed:
+                calls.unsent(batch[position:])
                 self._suspect(calls)
                 return
             define(stream, work)
@@ -317,11 +323,16 @@ class ActorCaller:
             self._results.sent(work)
 
     def _restarting(self, calls: ActorCalls, cause: str) -> None:
+        what = f"the actor's process died under it, because {cause}. It is being restarted"
+        self._lose_calls(calls, what, cause)
+
+    def _lose_calls(self, calls: ActorCalls, what: str, cause: str) -> None:
+        """Fail the calls under way, but for those that may be made again."""
         for call in calls.restarting():
             self._actor_of.pop(call.task_id, None)
             error = ActorUnavailableError(
-                f"`{call.spec.target.name}` was not answered: the actor's process died under it, because {cause}. "
-                "It is being restarted; `max_task_retries` would have the call made again.",
+                f"`{call.spec.target.name}` was not answered: {what}; `max_task_retries` would have the call made "
+                "again.",
                 actor_id=calls.actor_id,
                 cause=cause,
             )
@@ -359,15 +370,32 @@ class ActorCaller:
         self._results.complete(work, answer, failed=True)
 
     def _suspect(self, calls: ActorCalls) -> None:
-        """A stream has ended. The controller knows why and says so; if it does not, its end has to do."""
-        address = calls.address
-        dead = m.ActorDead(calls.actor_id, "the connection to it was lost", "", ())
+        """A stream has ended. Either the controller knows why and says so, or it was only the connection."""
+        self._owner.loop.call_later(CUT_GRACE, self._reconnect, calls, calls.address)
+
+    def _reconnect(self, calls: ActorCalls, address: str) -> None:
+        if self._is_cut(calls, address):
+            self._owner.start_soon(self._reach_again(calls, address))
+
+    async def _reach_again(self, calls: ActorCalls, address: str) -> None:
+        """The process may live: calls under way then count as those of one that was restarted."""
+        executor_id = calls.executor_id
+        if await self._peers.reach(address):
+            if self._is_cut(calls, address):
+                cause = "the connection to it was lost"
+                self._lose_calls(calls, f"{cause}, and whether it has run is not known", cause)
+                self._send(calls, calls.alive(address, executor_id))
+            return
 
         def surely_lost() -> None:
-            if calls.address == address and not calls.dead:
-                self._died(calls, dead)
+            if self._is_cut(calls, address):
+                self._died(calls, m.ActorDead(calls.actor_id, "the connection to it was lost", "", ()))
 
         self._owner.loop.call_later(LOST_GRACE, surely_lost)
+
+    @staticmethod
+    def _is_cut(calls: ActorCalls, address: str) -> bool:
+        return calls.cut and calls.address == address and not calls.dead
 
     def _uncount_call(self, actor_id: str) -> None:
         with self._counting:

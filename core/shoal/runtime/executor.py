@@ -55,7 +55,7 @@ class Executor:
         self.owner = Owner(config, on_output=self._relay_output, on_message=self._message, on_peer_lost=self._peer_lost)
         self.owner.waiting_hook = self._waits
         self._caller = Caller(self.owner, self._emit_value, self._waits)
-        self._recipes: dict[tuple[str, int], m.Recipe] = {}
+        self._recipes: dict[tuple[Stream | None, int], m.Recipe] = {}
         self._bound = m.Bind("", (), None, "", b"", "")
         self._shape = m.ActorShape(0, ())
         #: Work of a lease that the agent has not told us of yet.
@@ -137,7 +137,7 @@ class Executor:
                 case m.Define():
                     self._caller.functions[message.function_id] = message
                 case m.Recipe():
-                    self._recipes["", message.recipe_id] = message
+                    self._recipes[None, message.recipe_id] = message
                 case m.ActorShape():
                     self._shape = message
                 case m.Run():
@@ -148,7 +148,7 @@ class Executor:
             case m.Run():
                 self._arrived(self._item(message, stream))
             case m.Recipe():
-                self._recipes[stream.address, message.recipe_id] = message
+                self._recipes[stream, message.recipe_id] = message
             case m.Define():
                 self._caller.functions[message.function_id] = message
             case m.CancelTask(task_id, force, recursive):
@@ -159,7 +159,7 @@ class Executor:
                 self._consumed(task_id, taken)
 
     def _item(self, run: m.Run, stream: Stream | None) -> Item:
-        recipe = self._recipes[stream.address if stream is not None else "", run.recipe_id]
+        recipe = self._recipes[stream, run.recipe_id]
         context = contexts.TaskContext(
             run.task_id, recipe.name, run.lease_id, recipe.cell, recipe.driver, recipe.depth, run.attempt
         )
@@ -209,17 +209,21 @@ class Executor:
                 item.door.release()
 
     def _peer_lost(self, address: str) -> None:
-        """An owner is gone: what it had queued here is not worth running, nor what an actor does for it.
+        """An owner is gone, or cut off: what it had queued here is not worth running, nor what an actor does for it.
 
-        The agent ends an executor whose tasks were its.
+        The agent ends an executor whose tasks were its. One that was only cut off may have another stream already.
         """
         for task_id, item in list(self._pending.items()):
-            if item.stream is not None and item.stream.address == address:
+            if item.stream is not None and item.stream.closed:
                 self._pending.pop(task_id, None)
         for task_id, item in list(self._active.items()):
-            if item.stream is not None and item.stream.address == address and not item.run.lease_id:
+            if item.stream is not None and item.stream.closed and not item.run.lease_id:
                 self._cancel(task_id, force=False, recursive=True)
-        self._recipes = {key: recipe for key, recipe in self._recipes.items() if key[0] != address}
+        self._recipes = {
+            (stream, number): recipe
+            for (stream, number), recipe in self._recipes.items()
+            if stream is None or not stream.closed
+        }
 
     def _tell_waiting(self, change: tuple[str, Item, bool]) -> None:
         lease_id, item, waiting = change
@@ -278,7 +282,8 @@ class Executor:
     def _finish(self, outcome: Outcome) -> None:
         item = outcome.item
         self._send_output(item)
-        self._active.pop(item.run.task_id, None)
+        if self._active.get(item.run.task_id) is item:  # or it has come again, on another stream
+            del self._active[item.run.task_id]
         self._reply(outcome)
         if item.exits:
             self._exit("it called `shoal.exit_actor()`")

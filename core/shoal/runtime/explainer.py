@@ -89,6 +89,8 @@ class Explainer:
         if entry.owner:
             return await self._ask_peer(entry.owner, name, "object", object_id, path[:-1], seconds)
         if work is None:
+            if object_id in self._owner.stoppers:
+                return Explanation(name, "waits", "Dask is to make it: its dashboard shows how far it is")
             group_id = self._owner.group_of(object_id)
             return await self._group(group_id) if group_id else Explanation(name, "starts", "it was just submitted")
         missing = [ref.id for ref in work.dependencies if not self._owner.is_ready(ref)]

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from shoal.model.errors import NotInitializedError, SerializationError
 
 if TYPE_CHECKING:
+    from distributed import Client, Future
+
     from shoal.runtime.base_owner import BaseOwner
 
 _collector = threading.local()
 _current_owner: Callable[[], BaseOwner] | None = None
+_to_dask: Callable[[ObjectRef, Client | None], Future[Any]] | None = None
 
 
 class ObjectRef:
@@ -34,6 +37,56 @@ class ObjectRef:
     def id(self) -> str:
         """Readable, unique id of the object."""
         return self._id
+
+    def to_dask(self, client: Client | None = None) -> Future[Any]:
+        """Return a Dask future of the value, for Dask's collections and for ``client.submit``.
+
+        Returns at once. A Dask task waits until the value is ready, without using a thread, and takes it from the node
+        that has it: arrays share memory with the store there. Nothing passes through this process, unless the value
+        is small or lies here.
+
+        Parameters
+        ----------
+        client
+            The Dask client that the future is to belong to: no other can get its value. By default the current one
+            (``Client.current()``) if it is connected to this cluster; otherwise one of shoal's own, which closes with
+            the session.
+
+        Returns
+        -------
+        distributed.Future
+            Fails with the exception that the task behind this ref has failed with. The object is kept alive until Dask
+            has the value; what Dask loses later it cannot get again.
+
+        Raises
+        ------
+        NotInitializedError
+            There is no Dask cluster, because of ``shoal.init(inline=True)``, or the session has ended.
+        OptionError
+            *client* is connected to another cluster, or closed.
+
+        Notes
+        -----
+        Where it runs: on the node that has the value, if that is known by now and the value is large; elsewhere it is
+        fetched from there. A value that contains refs fails with ``SerializationError``: Dask would not keep them
+        alive.
+
+        Examples
+        --------
+        A dataframe of the tables that tasks return; ``dask.bag.from_delayed``, ``dask.array.from_delayed`` likewise:
+
+        >>> import dask.dataframe, pandas, shoal
+        >>> @shoal.remote
+        ... def table(start):
+        ...     return pandas.DataFrame({"x": range(start, start + 3)})
+        >>> with shoal.init(num_cpus=1):
+        ...     futures = [table.remote(start).to_dask() for start in (0, 3)]
+        ...     with futures[0].client.as_current():
+        ...         int(dask.dataframe.from_delayed(futures, meta={"x": int}).x.sum().compute())
+        15
+        """
+        assert _to_dask is not None, "`shoal` sets it when it is imported"
+        return _to_dask(self, client)
 
     def __repr__(self) -> str:
         return f"ObjectRef({self._id})"
@@ -86,6 +139,12 @@ def set_current_owner(find: Callable[[], BaseOwner] | None) -> None:
     """Say which owner refs that arrive in this process belong to."""
     global _current_owner
     _current_owner = find
+
+
+def set_to_dask(function: Callable[[ObjectRef, Client | None], Future[Any]]) -> None:
+    """Say what :meth:`ObjectRef.to_dask` does: it is done where Dask may be imported."""
+    global _to_dask
+    _to_dask = function
 
 
 class collecting:

@@ -35,6 +35,8 @@ class ActorCalls:
     executor_id: str = ""
     #: This process has had it killed: what is called from now on is not for the process that still lives.
     held: bool = False
+    #: The connection to it is lost: calls wait until there is another.
+    cut: bool = False
     #: Why the actor is dead; "" while it is not.
     cause: str = ""
     stderr: str = ""
@@ -53,13 +55,13 @@ class ActorCalls:
         self.queue[call.task_id] = call
 
     def alive(self, address: str, executor_id: str) -> list[Call]:
-        self.address, self.executor_id, self.held = address, executor_id, False
+        self.address, self.executor_id, self.held, self.cut = address, executor_id, False, False
         return self.sendable()
 
     def sendable(self) -> list[Call]:
         """Take the calls that can leave now; they count as sent."""
         calls: list[Call] = []
-        if not self.address or self.held:
+        if not self.address or self.held or self.cut:
             return calls
         for call in self.queue.values():
             if not call.ready:
@@ -70,8 +72,18 @@ class ActorCalls:
             self.sent[call.task_id] = call
         return calls
 
+    def unsent(self, calls: list[Call]) -> None:
+        """Calls that were taken could not leave: the connection has just been lost."""
+        self.cut = True
+        for call in calls:
+            self.sent.pop(call.task_id, None)
+        self.queue = {call.task_id: call for call in calls} | self.queue
+
     def restarting(self) -> list[Call]:
-        """The actor's process is gone and another will come; returns the calls that were lost with it, in order."""
+        """The actor's process, or the connection to it, is gone and another will come.
+
+        Returns the calls that were lost with it, in order.
+        """
         lost = [call for call in self.sent.values() if call.retries_left == 0]
         again = [call for call in self.sent.values() if call.retries_left != 0]
         for call in again:

@@ -14,6 +14,7 @@ import time
 import pytest
 
 import shoal
+from shoal.api import session
 
 
 @shoal.remote
@@ -507,3 +508,37 @@ def test_an_actor_can_be_callable(embedded):
             return x + 1
 
     assert shoal.get(Adder.remote().__call__.remote(1), timeout=30) == 2
+
+
+def test_an_actor_whose_connection_breaks_keeps_its_state(cluster):
+    """Calls under way fail, or are made again if they may be; later ones find the same process."""
+
+    @shoal.remote
+    class Counter:
+        def __init__(self):
+            self.count = 0
+
+        def add(self, seconds=0):
+            time.sleep(seconds)
+            self.count += 1
+            return self.count
+
+        def pid(self):
+            return os.getpid()
+
+    def cut():
+        owner = session._session.owner
+        for stream in list(owner.peers._streams.values()):
+            owner.loop.call_soon_threadsafe(stream.abort)
+
+    counter, patient = Counter.remote(), Counter.options(max_task_retries=-1).remote()
+    pid, _, patients_pid = shoal.get([counter.pid.remote(), counter.add.remote(), patient.pid.remote()], timeout=30)
+    slow = [counter.add.remote(0.3), patient.add.remote(0.3)]
+    time.sleep(0.1)
+    cut()
+    after = [counter.pid.remote(), patient.pid.remote()]
+    with pytest.raises(shoal.errors.ActorUnavailableError, match="the connection to it was lost"):
+        shoal.get(slow[0], timeout=30)
+    assert shoal.get(slow[1], timeout=30) >= 1
+    assert shoal.get(after, timeout=30) == [pid, patients_pid]
+    assert shoal.get(counter.add.remote(), timeout=30) >= 2

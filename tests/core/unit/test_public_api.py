@@ -36,6 +36,7 @@ def test_public_names() -> None:
         "cluster_resources",
         "errors",
         "exit_actor",
+        "from_dask",
         "get",
         "get_actor",
         "get_runtime_context",
