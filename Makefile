@@ -4,6 +4,7 @@
 #   make lab         open it in JupyterLab
 #   make test        everything: static checks, Python, TypeScript, notebooks, browser
 #   make check       the quick part, under two minutes
+#   make chaos       break a cluster at random while it works (SECONDS=60 of each of RUNS=1, SEED=)
 #   make bench-core  shoal beside Ray, row by row (20 minutes; installs Ray into build/bench-env)
 #   make bench-scale the scheduler on a simulated cluster of 10,000 nodes
 #   make format      let ruff lay out the Python code
@@ -42,7 +43,7 @@ NODE_MODULES := labextension/node_modules/.shoal-lock.sha256
 PYTEST := $(BIN)/python -m pytest
 UNIT_TESTS := $(wildcard tests/core/unit tests/kernel/unit)
 
-.PHONY: help demo lab test check bench-core bench-scale format clean clean-all setup setup-dev chromium \
+.PHONY: help demo lab test check chaos bench-core bench-scale format clean clean-all setup setup-dev chromium \
 	test-static test-unit test-js test-python test-labextension test-notebooks test-browser
 
 help:
@@ -106,6 +107,10 @@ bench-core: $(INSTALLED) $(BENCH_ENV)/.installed
 
 bench-scale: $(INSTALLED)
 	$(BIN)/python benchmarks/scheduler_scale.py | tee benchmarks/results/scheduler_scale.txt
+
+chaos: $(INSTALLED_DEV)
+	cd tests/helpers && ../../$(BIN)/python chaos.py --seconds $(or $(SECONDS),60) --runs $(or $(RUNS),1) \
+		$(if $(SEED),--seed $(SEED))
 
 # -- checks ------------------------------------------------------------------------------------------------
 
