@@ -109,7 +109,7 @@ bench-scale: $(INSTALLED)
 	$(BIN)/python benchmarks/scheduler_scale.py | tee benchmarks/results/scheduler_scale.txt
 
 chaos: $(INSTALLED_DEV)
-	cd tests/helpers && ../../$(BIN)/python chaos.py --seconds $(or $(SECONDS),60) --runs $(or $(RUNS),1) \
+	cd tests/helpers && $(abspath $(BIN))/python chaos.py --seconds $(or $(SECONDS),60) --runs $(or $(RUNS),1) \
 		$(if $(SEED),--seed $(SEED))
 
 # -- checks ------------------------------------------------------------------------------------------------
