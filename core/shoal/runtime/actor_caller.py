@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import threading
 from typing import TYPE_CHECKING
@@ -302,10 +303,14 @@ class ActorCaller:
         self._results.sent(work)
 
     async def _reach(self, calls: ActorCalls, message: m.ActorAlive) -> None:
-        reached = await self._peers.reach(message.address)
-        if reached and self._coming.get(calls.actor_id) == message.address and not calls.dead:
-            del self._coming[calls.actor_id]
-            self._send(calls, calls.alive(message.address, message.executor_id))
+        while self._coming.get(calls.actor_id) == message.address and not calls.dead and not self._owner.closing:
+            if await self._peers.reach(message.address):
+                if self._coming.get(calls.actor_id) == message.address and not calls.dead:
+                    del self._coming[calls.actor_id]
+                    self._send(calls, calls.alive(message.address, message.executor_id))
+                return
+            # The controller believes that it lives, and says so if it does not: it may only be slow, or cut off.
+            await asyncio.sleep(LOST_GRACE)
 
     def _send(self, calls: ActorCalls, batch: list[Call]) -> None:
         for position, call in enumerate(batch):

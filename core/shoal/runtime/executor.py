@@ -365,8 +365,11 @@ class Executor:
         if self._leaving:
             return False
         self._active[task_id] = item
-        if self._pending.pop(task_id, None) is None:
+        pending = self._pending.pop(task_id, None)
+        if pending is not item:
             del self._active[task_id]
+            if pending is not None:  # the same work has come once more, as its sender was cut off: that one is run
+                self._pending[task_id] = pending
             return False
         item.begun = time.monotonic()
         if item.run.lease_id:

@@ -137,7 +137,7 @@ def test_what_a_killed_executor_had_written_is_freed_though_it_could_tell_nobody
         ref = write_and_die.remote()
         assert shoal.get(ref, timeout=60).size == 200_000
         names = {found.name for found in store.segments()}
-        assert len([name for name in names if ".task-" in name and name.endswith((".0", ".1", ".2"))]) == 3
+        assert len([name for name in names if ".task-" in name and name.count(".") == 2]) == 3, "one for each run"
         wait_until(lambda: len(store.segments()) == len(names) - 2, "an end of the two strays")
         time.sleep(2.5)
         assert len(store.segments()) == len(names) - 2
