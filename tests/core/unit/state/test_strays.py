@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from shoal.state.strays import AGAIN, GRACE, Strays
+from shoal.state.strays import GRACE, MAX_PAUSE, Strays
 
 
-def test_a_segment_is_shown_once_after_a_while_and_then_rarely() -> None:
+def test_a_segment_is_shown_after_a_while_and_then_ever_more_rarely() -> None:
     strays = Strays()
     names = ["driver-1.obj-1", "driver-1.task-2.0", "exec-1.obj-3"]
     assert strays.look(names, 0.0) == {}
@@ -16,7 +16,11 @@ def test_a_segment_is_shown_once_after_a_while_and_then_rarely() -> None:
     }
     assert strays.look([*names, "driver-2.obj-4"], GRACE + 1) == {}
     assert strays.look(["driver-2.obj-4"], 2 * GRACE) == {"driver-2": ["driver-2.obj-4"]}
-    assert strays.look(["driver-2.obj-4"], 2 * GRACE + AGAIN) == {"driver-2": ["driver-2.obj-4"]}
+    times = [now for now in range(41, 10_000) if strays.look(["driver-2.obj-4"], now)]
+    pauses = [after - before for before, after in zip([2 * GRACE, *times], times, strict=False)]
+    assert pauses[:3] == [2 * GRACE, 4 * GRACE, 8 * GRACE]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == MAX_PAUSE
 
 
 def test_what_has_gone_is_forgotten() -> None:
