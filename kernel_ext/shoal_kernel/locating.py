@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 
+def running_number(shell: InteractiveShell) -> int:
+    """Return the number of the running cell: since IPython 9 the shell's own count is the next one's by then."""
+    hook: Any = shell.displayhook
+    return int(hook.prompt_count)
+
+
 class CellWatch:
     """Remembers the text of the running cell, which a magic is not told."""
 
@@ -55,7 +61,7 @@ class CellWatch:
     def number(self) -> str:
         """What the notebook calls the running cell: ``In[3]``."""
         name = self._shell.compile.format_code_name(self._filename() or "")
-        return name[1] if name else f"In[{self._shell.execution_count}]"
+        return name[1] if name else f"In[{running_number(self._shell)}]"
 
     def _lines_above(self, body: str) -> int | None:
         raw, end = self._raw_cell.rstrip(), body.rstrip()

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import shoal.output
+from shoal_kernel.locating import running_number
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -52,29 +53,31 @@ class OutputRouter:
     def _note_running(self, _: object = None) -> None:
         """Remember the request that runs now: on thread ``shoal-io``, tasks keep the context they began in."""
         if self._is_kernel:
-            self._running = _Cell(self._shell.get_parent())
+            self._running = self._cell()
 
     def running_tag(self) -> str | None:
         """Return the tag of the running cell, for work that it submits by itself."""
         cell = self._running
         if cell is None or not cell.msg_id:
             return None
-        if cell.msg_id not in self._cells:
-            self._remember(cell.msg_id, cell)
-        return cell.msg_id
+        if cell.tag not in self._cells:
+            self._remember(cell)
+        return cell.tag
 
-    def _remember(self, tag: str, cell: _Cell) -> _Cell:
-        cell = self._cells.setdefault(tag, cell)
+    def _cell(self) -> _Cell:
+        return _Cell(self._shell.get_parent() if self._is_kernel else {}, running_number(self._shell))
+
+    def _remember(self, cell: _Cell) -> _Cell:
+        cell = self._cells.setdefault(cell.tag, cell)
         while len(self._cells) > MAX_CELLS:
             self._cells.popitem(last=False)
         return cell
 
     def open_cell(self, name: str) -> str:
         """Return the tag of the running cell; output of its task called *name* will have no prefix."""
-        cell = _Cell(self._shell.get_parent() if self._is_kernel else {})
-        tag = cell.msg_id or f"cell-{self._shell.execution_count}"
-        self._remember(tag, cell).names.add(name)
-        return tag
+        cell = self._remember(self._cell())
+        cell.names.add(name)
+        return cell.tag
 
     def __call__(self, event: shoal.output.OutputEvent) -> None:
         cell = self._cells.get(event.cell or "")
@@ -140,7 +143,8 @@ class OutputRouter:
 class _Cell:
     """A cell with remote work: the request that ran it, and the names of its own tasks."""
 
-    def __init__(self, parent: dict[str, Any]) -> None:
+    def __init__(self, parent: dict[str, Any], number: int) -> None:
         self.parent = parent
         self.msg_id: str = parent.get("header", {}).get("msg_id", "")
+        self.tag = shoal.output.make_cell_tag(f"In[{number}]", self.msg_id)
         self.names: set[str] = set()

@@ -351,6 +351,11 @@ class Agent(Process):
         """Dask's own tasks use this much now."""
         self._report("node_busy", self.name, make_resources({"num_cpus": cpus}))
 
+    def full(self, seconds: float) -> None:
+        """The memory was nearly full: for this long nothing new begins here."""
+        self._report("node_full", self.name, True)
+        self.world.at(seconds, self.hear, self._report, "node_full", self.name, False)
+
     def _report(self, event: str, *args: Any) -> None:
         self.tell(self.controller, self.controller.event, getattr(self.controller.machine, event), *args)
 

@@ -79,6 +79,21 @@ class ExecutorCrashedError(ShoalError, RuntimeError):
     stderr: str
 
 
+class OutOfMemoryError(ExecutorCrashedError, MemoryError):
+    """The task's process was ended because memory was nearly full, more often than retries allow.
+
+    The node ends a process before the system does, which might end any: ``used`` is what this one used, with the
+    processes it had started, ``node_used`` what was used in all, of ``limit`` (all in bytes). ``task_id`` and ``cell``
+    say which task it was, and which cell it came from, if one.
+    """
+
+    task_id: str
+    cell: str | None
+    used: int
+    node_used: int
+    limit: int
+
+
 class ActorDiedError(ShoalError, RuntimeError):
     """The actor's process has ended; ``cause`` says why. ``actor_id`` names it."""
 

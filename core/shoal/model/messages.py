@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 #: Peers with another number refuse each other at the greeting.
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 #: Where a value is: see :mod:`shoal.runtime.payload`.
 Payload = tuple[Any, ...]
@@ -145,12 +145,13 @@ class ReturnLease(NamedTuple):
 
 
 class LeaseLost(NamedTuple):
-    """Controller -> owner: the executor behind the lease is gone; ``begun`` as in :class:`ExecutorDied`."""
+    """Controller -> owner: the executor behind the lease is gone; the rest is as in :class:`ExecutorDied`."""
 
     lease_id: str
     cause: str
     stderr: str
     begun: str
+    memory: tuple[int, ...]
 
 
 class CreateActor(NamedTuple):
@@ -285,13 +286,17 @@ class ActorDead(NamedTuple):
 
 
 class StartLease(NamedTuple):
-    """Controller -> agent: bind an executor to this lease; an actor gets a fresh one of its own, and ``creation``."""
+    """Controller -> agent: bind an executor to this lease; an actor gets a fresh one of its own, and ``creation``.
+
+    ``restartable`` says that the actor may be started afresh if it is lost.
+    """
 
     lease_id: str
     job_id: str
     resources: WireResources
     actor_id: str
     creation: bytes
+    restartable: bool
 
 
 class LeaseStarted(NamedTuple):
@@ -317,10 +322,15 @@ class Bind(NamedTuple):
 
 
 class ActorShape(NamedTuple):
-    """Part of an actor's creation: how many calls run at once (0: as usual for its kind), and in which groups."""
+    """Part of an actor's creation: how many calls run at once (0: as usual for its kind), and in which groups.
+
+    ``arguments`` names the values that the run depends on, each as ``(object_id, owner's address)``: when the actor
+    starts afresh, the payloads of then may be out of date.
+    """
 
     max_concurrency: int
     groups: tuple[tuple[str, int], ...]
+    arguments: tuple[tuple[str, str], ...]
 
 
 class ActorCreated(NamedTuple):
@@ -347,13 +357,15 @@ class EndLease(NamedTuple):
 class ExecutorDied(NamedTuple):
     """Agent -> controller: the executor bound to this lease is gone (or could not be started).
 
-    ``begun`` is the id of the task it began last, "" if it began none, "?" if nobody can tell.
+    ``begun`` is the id of the task it began last, "" if it began none, "?" if nobody can tell. ``memory`` is empty, or,
+    if it was ended because memory was nearly full: the bytes it used, those in use in all, and the limit of these.
     """
 
     lease_id: str
     cause: str
     stderr: str
     begun: str
+    memory: tuple[int, ...]
 
 
 class OwnerGone(NamedTuple):
@@ -378,6 +390,12 @@ class NodeUsage(NamedTuple):
     memory: int
     memory_used: int
     executors: int
+
+
+class NodeFull(NamedTuple):
+    """Agent -> controller: the node's memory was nearly full, so it takes no new leases; or (not ``full``) it does."""
+
+    full: bool
 
 
 class NodeBusy(NamedTuple):
@@ -706,6 +724,7 @@ KINDS: tuple[type[Any], ...] = (
     OwnerGone,
     Waiting,
     NodeUsage,
+    NodeFull,
     NodeBusy,
     OwnerStats,
     Define,

@@ -288,7 +288,8 @@ class ActorCaller:
         target = work.target
         assert target.exported is not None and target.kind is not None
         run = work.message("", self._owner.dependency_payloads(work))
-        shape = m.ActorShape(options.max_concurrency or 0, options.concurrency_groups)
+        arguments = tuple((ref._id, ref._owner_address) for ref in work.dependencies)
+        shape = m.ActorShape(options.max_concurrency or 0, options.concurrency_groups, arguments)
         self._owner.controller.tell(
             m.CreateActor(
                 actor_id,

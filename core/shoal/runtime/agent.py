@@ -27,6 +27,7 @@ from shoal.model.resources import from_wire, make_resources
 from shoal.runtime.begun import BegunMark
 from shoal.runtime.gpus import visible_gpus
 from shoal.runtime.heartbeat import Heartbeat, silence_limit
+from shoal.runtime.memory_watch import Executors, MemorySettings, MemoryWatch
 from shoal.runtime.scope import Scope
 from shoal.runtime.segment_service import SegmentService
 from shoal.runtime.stopped import StoppedProcesses
@@ -69,8 +70,9 @@ class Agent:
         on_broken: Callable[[], None] = lambda: None,
         limits: Limits | None = None,
         on_lost: Callable[[], None] = lambda: None,
+        memory: MemorySettings | None = None,
     ) -> None:
-        """Make the agent; its store has these *limits*.
+        """Make the agent; its store has these *limits*, and *memory* says how the node's memory is watched.
 
         *on_broken* is called if this node turns out to be unable to start executors, *on_lost* when the controller has
         hung up: this agent is of no use any more.
@@ -103,6 +105,16 @@ class Agent:
         self._preloaded: set[str] = set()
         #: Why we have ended executors that have not been reaped yet.
         self._causes: dict[str, str] = {}
+        #: The numbers of those that we have ended because memory was nearly full.
+        self._memory_numbers: dict[str, tuple[int, ...]] = {}
+        self._executors = Executors(self._pool, self._logs)
+        self._memory = MemoryWatch(
+            memory or MemorySettings(),
+            self._executors,
+            self.store.used,
+            self._end_for_memory,
+            lambda full: self._tell_controller(m.NodeFull(full)),
+        )
         self._closing = False
 
     async def start(self, template: TemplateProcess | None = None) -> None:
@@ -114,6 +126,7 @@ class Agent:
         self._carry_out()
         await self._join()
         self._scope.start(self._report_usage())
+        self._scope.start(self._memory.run())
         beat = Heartbeat(silence_limit(), lambda peer: None)
         self._scope.start(beat.run(lambda: list(self._streams.values()), dict))
 
@@ -226,6 +239,11 @@ class Agent:
         self._causes[executor_id] = cause
         self._command(op="kill", executor_id=executor_id)
 
+    def _end_for_memory(self, executor_id: str, cause: str, numbers: tuple[int, ...]) -> None:
+        logger.warning("executor %s ends (%s): %s", executor_id, self._last_begun(executor_id) or "no task", cause)
+        self._memory_numbers[executor_id] = numbers
+        self.end_executor(executor_id, cause)
+
     def _show_owner(self, seen: m.SegmentsSeen) -> None:
         """Our own executors are asked directly: the controller need not know them."""
         stream = self._streams.get(seen.owner_id)
@@ -270,15 +288,16 @@ class Agent:
                     self._bind(self._starting.pop(lease_id), executor)
                 case pool.Died(lease_id, executor_id, cause):
                     self._devices.give_back(lease_id)
-                    self._tell_controller(
-                        m.ExecutorDied(lease_id, cause, self._last_words(executor_id), self._last_begun(executor_id))
-                    )
+                    words, begun = self._last_words(executor_id), self._last_begun(executor_id)
+                    numbers = self._memory_numbers.get(executor_id, ())
+                    self._tell_controller(m.ExecutorDied(lease_id, cause, words, begun, numbers))
 
     def _bind(self, start: m.StartLease, executor: pool.Executor) -> None:
         """Tell an executor what it serves from now on, and the controller where it is."""
         gpus: tuple[str, ...] | None = None
         if len(self._devices):
             gpus = self._devices.take(start.lease_id, dict(from_wire(start.resources)).get("num_gpus", 0.0))
+        self._executors.bound(executor.executor_id, start)
         stream = self._streams[executor.executor_id]
         stream.send_nowait(m.Bind(start.lease_id, start.resources, gpus, start.actor_id, start.creation, start.job_id))
         self._tell_controller(m.LeaseStarted(start.lease_id, executor.executor_id, executor.address))
@@ -385,6 +404,7 @@ class Agent:
             return "?"
 
     def _remove_logs(self, executor_id: str) -> None:
+        self._memory_numbers.pop(executor_id, None)
         for path in self._logs.glob(f"{executor_id}.*"):
             path.unlink(missing_ok=True)
 

@@ -17,6 +17,7 @@ from shoal.model.errors import ShoalError
 from shoal.runtime.agent import Agent
 from shoal.runtime.gpus import count_gpus
 from shoal.runtime.labels import labels_here
+from shoal.runtime.memory_watch import memory_settings
 from shoal.runtime.store import Limits, Store, default_limits
 from shoal.runtime.template_process import TemplateProcess
 from shoal.transport.comms import OPERATION, address_host
@@ -35,6 +36,11 @@ def limits_of(node_memory: float, object_store_memory: int | None = None) -> Lim
     memory = object_store_memory or int(os.environ.get("SHOAL_STORE_MEMORY") or limits.memory)
     disk = int(os.environ.get("SHOAL_SPILL_LIMIT") or limits.disk)
     return dataclasses.replace(limits, memory=memory, disk=disk)
+
+
+def enforced_memory_limit(worker: Worker) -> int:
+    """Return the bytes at which Dask ends a worker; 0 if it does not: without a nanny the limit is a mere wish."""
+    return int(worker.memory_manager.memory_limit or 0) if worker.nanny is not None else 0
 
 
 class AgentPlugin(WorkerPlugin):
@@ -104,6 +110,7 @@ class AgentPlugin(WorkerPlugin):
             self._on_broken,
             limits_of(float(worker.memory_manager.memory_limit or MEMORY_LIMIT), self._object_store_memory),
             self._lost,
+            memory_settings(enforced_memory_limit(worker)),
         )
         worker.handlers[OPERATION] = agent.serve
         try:

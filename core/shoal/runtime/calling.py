@@ -90,6 +90,8 @@ class Caller:
         self.functions: dict[str, m.Define] = {}
         self._loaded: dict[str, Any] = {}
         self.actor: Any = None
+        #: What the creation of the actor depends on, each as ``(object_id, owner's address)``.
+        self.creation_arguments: tuple[tuple[str, str], ...] = ()
 
     def run(self, item: Item) -> Outcome:
         """Run *item* on this thread. Whatever user code raises becomes the outcome."""
@@ -142,17 +144,23 @@ class Caller:
         run = item.run
         args, kwargs = self._owner.load(run.args)
         if run.dependencies:
-            values = [self._load_dependency(index, part) for index, part in enumerate(run.dependencies)]
+            values = [self._load_dependency(item, index, part) for index, part in enumerate(run.dependencies)]
             args, kwargs = put_dependencies(args, kwargs, values)
         return call_user(self._target(item.recipe), args, kwargs)
 
-    def _load_dependency(self, index: int, payload: m.Payload) -> Any:
-        try:
-            return self._owner.load(payload)
-        except ObjectLostError:
-            if payload[0] != payloads.SEGMENT:
-                raise
-            raise DependencyLost(index, payload[2]) from None
+    def _load_dependency(self, item: Item, index: int, payload: m.Payload) -> Any:
+        path = ""
+        if payload[0] != payloads.LOST:
+            try:
+                return self._owner.load(payload)
+            except ObjectLostError:
+                if payload[0] != payloads.SEGMENT:
+                    raise
+                path = payload[2]
+        if item.recipe.method != CREATE:
+            raise DependencyLost(index, path)
+        # Nobody sends the creation of an actor anew: ask for the value, which may be made again, as a borrower would.
+        return self._owner.get([self._owner.hold(*self.creation_arguments[index])], None)[0]
 
     def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run an ``async def`` task to its end."""

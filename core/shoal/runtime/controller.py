@@ -229,8 +229,10 @@ class Controller:
         match message:
             case m.LeaseStarted(lease_id, executor_id, address):
                 self._machine.executor_started(lease_id, executor_id, address)
-            case m.ExecutorDied(lease_id, cause, stderr, begun):
-                self._machine.executor_died(lease_id, cause, stderr, begun)
+            case m.ExecutorDied(lease_id, cause, stderr, begun, memory):
+                self._machine.executor_died(lease_id, cause, stderr, begun, memory)
+            case m.NodeFull(full):
+                self._machine.node_full(node_id, full)
             case m.Waiting(lease_id, waiting):
                 self._machine.waits(lease_id, waiting)
             case m.ActorCreated(lease_id, error):
@@ -317,8 +319,9 @@ class Controller:
                 if actor is not None:
                     self._directory.placed(lease.actor_id, lease.lease_id)
                 creation = actor.creation if actor is not None else b""
+                restartable = actor is not None and actor.restarts_left != 0
                 resources = lease.kind.resources
-                start = m.StartLease(lease.lease_id, lease.job_id, resources, lease.actor_id, creation)
+                start = m.StartLease(lease.lease_id, lease.job_id, resources, lease.actor_id, creation, restartable)
                 self._tell_agent(lease.node_id, start)
             case grants.Grant(lease):
                 if not lease.actor_id:  # an actor's is news when its `__init__` has run
@@ -328,11 +331,11 @@ class Controller:
                     self._tell_owners([lease.owner_id], granted)
             case grants.End(lease, kill):
                 self._tell_agent(lease.node_id, m.EndLease(lease.lease_id, kill))
-            case grants.Lost(lease, cause, stderr, begun):
+            case grants.Lost(lease, cause, stderr, begun, memory):
                 if lease.actor_id:
                     self._directory.lost(lease.actor_id, lease.lease_id, cause, stderr)
                 else:
-                    self._tell_owners([lease.owner_id], m.LeaseLost(lease.lease_id, cause, stderr, begun))
+                    self._tell_owners([lease.owner_id], m.LeaseLost(lease.lease_id, cause, stderr, begun, memory))
             case grants.AskBack(lease, idle_only):
                 self._tell_owners([lease.owner_id], m.Reclaim(lease.lease_id, idle_only))
             case grants.GroupReady(group, nodes):

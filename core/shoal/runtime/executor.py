@@ -57,7 +57,7 @@ class Executor:
         self._caller = Caller(self.owner, self._emit_value, self._waits)
         self._recipes: dict[tuple[Stream | None, int], m.Recipe] = {}
         self._bound = m.Bind("", (), None, "", b"", "")
-        self._shape = m.ActorShape(0, ())
+        self._shape = m.ActorShape(0, (), ())
         #: Work of a lease that the agent has not told us of yet.
         self._early: list[Item] = []
         #: Work that has not begun, by task id: whoever removes an entry decides what becomes of it.
@@ -140,6 +140,7 @@ class Executor:
                     self._recipes[None, message.recipe_id] = message
                 case m.ActorShape():
                     self._shape = message
+                    self._caller.creation_arguments = message.arguments
                 case m.Run():
                     self._arrived(self._item(message, None))
 
@@ -374,7 +375,7 @@ class Executor:
         item.begun = time.monotonic()
         if item.run.lease_id:
             self._waits_under_way = 0
-            self._begun.write(task_id)
+            self._begun.write(task_id, item.begun)
         return True
 
     def _ended(self, outcome: Outcome) -> None:

@@ -216,7 +216,7 @@ class Explainer:
         """Explain by what :func:`shoal.state.shortage.find_shortage` has found."""
         if isinstance(shortage, str):
             return Explanation(name, "unknown", shortage)
-        asked, node_id, free, total, holders, reserved, fits = shortage
+        asked, node_id, free, total, holders, reserved, fits, full = shortage
         if fits:
             return Explanation(name, "starts", f"there is room on {node_id}: an executor is on its way")
         amounts = ", ".join(
@@ -227,6 +227,10 @@ class Explainer:
         advice = ["wait for those to end", "ask for less", "add a node"]
         if reserved:
             words.append("all nodes with room are set aside for work that has waited long")
+        if full:
+            words.append(
+                "its memory was nearly full: nothing new begins there until some is free, half a minute at most"
+            )
         if any(holder[0] == "actor" for holder in holders):
             advice.insert(1, "end actors that are done (`shoal.kill`), or give those that mostly wait `num_cpus=0`")
         causes = [self._holder(Holder(kind, who, from_wire(part), count)) for kind, who, part, count in holders]

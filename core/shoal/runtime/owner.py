@@ -309,7 +309,9 @@ class Owner(BaseOwner):
         )
 
     def dependency_payloads(self, work: Work) -> tuple[m.Payload, ...]:
-        return tuple(self._entry(ref).payload or () for ref in work.dependencies)
+        """Return what *work* depends on; what was ready and is lost by now travels as lost, and work comes back."""
+        found = (self._entry(ref).payload for ref in work.dependencies)
+        return tuple(payload or (payloads.LOST, index, "") for index, payload in enumerate(found))
 
     def after_stream(self, address: str, go_on: Callable[[], None]) -> None:
         """Call *go_on* when all that a dead peer has sent has been read: its last answers, overtaken by the news."""

@@ -8,7 +8,7 @@ kind      fields                                      meaning
 ``"e"``   pickled error                               the task failed with this error
 ``"m"``   payloads…                                   the values of a task with several returns
 ``"n"``                                               a generator has no more values
-``"l"``   index, path                                 the work did not begin: this dependency's segment is lost
+``"l"``   index, path                                 the work did not begin, or cannot: this dependency is lost
 ========  ==========================================  ==============================================
 """
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shoal.model import messages as m
-from shoal.model.errors import ExecutorCrashedError, ShoalError, TaskCancelledError
+from shoal.model.cells import cell_name
+from shoal.model.errors import ExecutorCrashedError, OutOfMemoryError, ShoalError, TaskCancelledError
 from shoal.model.placement import ANYWHERE, Placement, SchedulingClass, class_from_wire
 from shoal.runtime import payload as payloads
 from shoal.runtime.store import segment_nbytes
@@ -25,6 +26,15 @@ LOST_GRACE = 3.0
 TIMEOUT_GRACE = 2.0
 #: Bytes of arguments in another node's store that make it worth going there.
 LOCALITY_NBYTES = 1 << 20
+
+
+class Crash(NamedTuple):
+    """How an executor ended; the fields are those of :class:`~shoal.model.messages.ExecutorDied`."""
+
+    cause: str
+    stderr: str = ""
+    begun: str = "?"
+    memory: tuple[int, ...] = ()
 
 
 class TaskRunner:
@@ -166,7 +176,7 @@ class TaskRunner:
             return
 
         def lost() -> None:
-            self._machine.lost(message.lease_id, message.begun, (message.cause, message.stderr))
+            self._machine.lost(message.lease_id, message.begun, Crash(*message[1:]))
             self._schedule_flush()
 
         self._owner.after_stream(lease.address, lost)
@@ -200,7 +210,7 @@ class TaskRunner:
             return kind
         nbytes: dict[str, int] = {}
         for payload in (work.args, *self._owner.dependency_payloads(work)):
-            if payload and payload[0] == payloads.SEGMENT:
+            if payload[0] == payloads.SEGMENT:
                 nbytes[payload[1]] = nbytes.get(payload[1], 0) + segment_nbytes(payload[3])
         if not nbytes:
             return kind
@@ -261,20 +271,14 @@ class TaskRunner:
 
     def _surely_lost(self, lease: tasks.Lease) -> None:
         if self._machine.leases.get(lease.lease_id) is lease:
-            self._machine.cut_off(lease.lease_id, ("the connection to it was lost", ""))
+            self._machine.cut_off(lease.lease_id, Crash("the connection to it was lost"))
             self._flush()
 
     def _failed(self, task: tasks.Task, reason: str, detail: Any) -> None:
         work: Work = task.spec
         error: ShoalError
         if reason == "crashed":
-            cause, stderr = detail
-            error = ExecutorCrashedError(
-                f"The executor running `{work.target.name}` died: {cause} (attempt {task.attempt + 1}, "
-                "no retries left)." + (f"\nIts last words:\n{stderr}" if stderr else ""),
-                cause=cause,
-                stderr=stderr,
-            )
+            error = crashed(work, task.attempt, detail)
         elif reason == "cancelled":
             error = cancelled(work)
         else:
@@ -302,6 +306,33 @@ def definitions(work: Work) -> list[m.Message]:
     if exported is None:
         return [work.recipe]
     return [m.Define(exported.function_id, exported.pickled, bool(exported.contained)), work.recipe]
+
+
+def crashed(work: Work, attempt: int, crash: Crash) -> ExecutorCrashedError:
+    """Return the error of a task that has no retries left."""
+    name, cell = work.target.name, work.recipe.cell
+    last = f"(attempt {attempt + 1}, no retries left)." + (f"\nIts last words:\n{crash.stderr}" if crash.stderr else "")
+    if not crash.memory or crash.begun not in (work.task_id, "?"):
+        # The second: another task of that executor is to blame, but this one's answer was lost with it.
+        return ExecutorCrashedError(
+            f"The executor running `{name}` died: {crash.cause} {last}", cause=crash.cause, stderr=crash.stderr
+        )
+    used, node_used, limit = crash.memory
+    where = f" in {cell_name(cell)}" if cell is not None and cell_name(cell) != name else ""
+    advice = (
+        "Smaller batches help, or fewer tasks at once: with `memory=` (the bytes that one needs) only as many run on a "
+        "node as fit."
+    )
+    return OutOfMemoryError(
+        f"`{name}`{where} was ended: {crash.cause}. {advice} {last}",
+        cause=crash.cause,
+        stderr=crash.stderr,
+        task_id=work.task_id,
+        cell=cell,
+        used=used,
+        node_used=node_used,
+        limit=limit,
+    )
 
 
 def cancelled(work: Work) -> TaskCancelledError:

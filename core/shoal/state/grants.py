@@ -96,6 +96,8 @@ class Lost:
     cause: str
     stderr: str
     begun: str
+    #: As in :class:`~shoal.model.messages.ExecutorDied`.
+    memory: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

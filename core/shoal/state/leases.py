@@ -118,6 +118,14 @@ class LeaseMachine:
         self._unblock()
         self._drain_overcommitted(node)
 
+    def node_full(self, node_id: str, full: bool) -> None:
+        """A node's memory was nearly full: nothing new begins there until the node says that it may."""
+        node = self.nodes.get(node_id)
+        if node is not None and node.full != full:
+            self.places.set_full(node, full)
+            if not full:
+                self._unblock()
+
     def demand(self, owner_id: str, job_id: str, kind: SchedulingClass, wanted: int) -> None:
         """An owner wants *wanted* leases of a class in all, those it holds included."""
         claim = self._claims.get((owner_id, kind))
@@ -168,12 +176,12 @@ class LeaseMachine:
             if not lease.actor_id:
                 self._unasked.setdefault((lease.owner_id, lease.kind), {})[lease_id] = lease
 
-    def executor_died(self, lease_id: str, cause: str, stderr: str, begun: str) -> None:
+    def executor_died(self, lease_id: str, cause: str, stderr: str, begun: str, memory: tuple[int, ...] = ()) -> None:
         """The executor of a lease is gone, or could not be started."""
         lease = self.leases.get(lease_id)
         if lease is not None:
             self._release(lease)
-            self._actions.append(Lost(lease, cause, stderr, begun))
+            self._actions.append(Lost(lease, cause, stderr, begun, memory))
 
     def gave_back(self, lease_id: str, broken: bool = False) -> None:
         """An owner has nothing left on this lease; or (*broken*) cannot reach its executor, which is then ended."""

@@ -39,6 +39,8 @@ class Ledger:
     bundle: int = -1
     #: The request that has this node set aside; nobody else gets leases here meanwhile.
     reserved_for: str = ""
+    #: The node's memory was nearly full: nobody gets leases here.
+    full: bool = False
 
     @staticmethod
     def of(node_id: str, total: Resources, **more: object) -> Ledger:

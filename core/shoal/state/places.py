@@ -76,7 +76,16 @@ class Places:
         for node in self.nodes.values():
             if node.reserved_for:
                 node.reserved_for = ""
-                self._index.add(node)
+                if not node.full:
+                    self._index.add(node)
+
+    def set_full(self, node: Ledger, full: bool) -> None:
+        """Nobody gets anything on *node*, nor in the bundles it holds; or (not *full*) whoever fits does again."""
+        node.full = full
+        if full:
+            self._index.remove(node)
+        elif not node.reserved_for:
+            self._index.add(node)
 
     # -- what fits -----------------------------------------------------------------------------------------------
 
@@ -94,7 +103,7 @@ class Places:
         chosen = bundles.plan(wanted, group.strategy, roomiest, lambda node: node.free, taken)
         if chosen is None:
             own = group.group_id
-            allowed = [node for node in self.nodes.values() if node.reserved_for in ("", own)]
+            allowed = [node for node in self.nodes.values() if node.reserved_for in ("", own) and not node.full]
             chosen = bundles.plan(wanted, group.strategy, allowed, lambda node: node.free, taken)
         return chosen
 
@@ -109,10 +118,11 @@ class Places:
         """Return the best ledger with room for *kind*."""
         asked, place = kind.resources, kind.placement
         if place.group_id:
-            return next((share for share in self._shares(kind) if fits(asked, share.free)), None)
+            shares = (share for share in self._shares(kind) if not self.nodes[share.node_id].full)
+            return next((share for share in shares if fits(asked, share.free)), None)
         if self.reserved_for is not None and self.reserved_for == request:
             for node in self.candidates(kind):
-                if node.reserved_for and fits(asked, node.free):
+                if node.reserved_for and not node.full and fits(asked, node.free):
                     return node
         if place.node:
             wished = self._find(place.node)
@@ -129,7 +139,7 @@ class Places:
 
     @staticmethod
     def _has_room(node: Ledger, asked: Resources) -> bool:
-        return not node.reserved_for and fits(asked, node.free)
+        return not node.reserved_for and not node.full and fits(asked, node.free)
 
     def candidates(self, kind: SchedulingClass) -> Iterator[Ledger]:
         """Give every ledger that the class's placement allows, whether or not it has room."""

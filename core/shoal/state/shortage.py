@@ -39,6 +39,8 @@ class Shortage(NamedTuple):
     reserved: bool
     #: There is room by now.
     fits: bool
+    #: All nodes that could hold it take nothing new for the moment: their memory was nearly full.
+    full: bool
 
 
 def find_shortage(places: Places, leases: Mapping[str, Lease], kind: SchedulingClass) -> Shortage | None:
@@ -47,7 +49,11 @@ def find_shortage(places: Places, leases: Mapping[str, Lease], kind: SchedulingC
     candidates = [ledger for ledger in places.candidates(kind) if fits(asked, ledger.total)]
     if not candidates:
         return None
-    best = min(candidates, key=lambda ledger: (bool(ledger.reserved_for), _lacking(asked, ledger)))
+    full = {ledger.node_id for ledger in places.nodes.values() if ledger.full}
+    best = min(
+        candidates,
+        key=lambda ledger: (ledger.node_id in full, bool(ledger.reserved_for), _lacking(asked, ledger)),
+    )
     groups = () if best.group_id else places.groups.values()
     return Shortage(
         asked,
@@ -56,7 +62,8 @@ def find_shortage(places: Places, leases: Mapping[str, Lease], kind: SchedulingC
         _part(asked, best.total),
         _holders(asked, best, leases, groups),
         bool(best.reserved_for),
-        fits(asked, best.free) and not best.reserved_for,
+        fits(asked, best.free) and not best.reserved_for and best.node_id not in full,
+        best.node_id in full,
     )
 
 

@@ -122,6 +122,70 @@ def test_a_task_whose_argument_is_lost_waits_for_it(nodes, runs):
     assert count("first") == 1, "it began once"
 
 
+def test_a_call_whose_argument_is_lost_before_it_can_leave_waits_for_it(nodes, tmp_path, runs, wait_until):
+    note, count = runs
+    lives, made = tmp_path / "lives", tmp_path / "made"
+
+    @shoal.remote
+    def make():
+        note("make")
+        while count("make") > 1 and not made.exists():
+            time.sleep(0.01)
+        return np.full(NBYTES, 9, np.uint8)
+
+    @shoal.remote(max_restarts=-1, max_task_retries=-1)
+    class Reader:
+        def __init__(self):
+            while not lives.exists():
+                time.sleep(0.01)
+
+        def first(self, array):
+            note("first")
+            return int(array[0])
+
+    ref = make.remote()
+    shoal.wait([ref], timeout=30)
+    first = Reader.remote().first.remote(ref)  # has all it needs, but for an actor that lives
+    nodes(ref)
+    with pytest.raises(TimeoutError):
+        shoal.get(ref, timeout=1.0)
+    wait_until(lambda: count("make") == 2, "the value is being made again")
+    lives.touch()
+    assert shoal.wait([first], timeout=1.0) == ([], [first])
+    made.touch()
+    assert shoal.get(first, timeout=60) == 9
+    assert count("first") == 1
+
+
+def test_an_actor_starts_afresh_with_arguments_that_are_made_again(nodes, runs):
+    note, count = runs
+
+    @shoal.remote
+    def make():
+        note("make")
+        return np.full(NBYTES, 9, np.uint8)
+
+    @shoal.remote(max_restarts=-1, max_task_retries=-1)
+    class Reader:
+        def __init__(self, array):
+            self.array = array
+
+        def first(self):
+            return int(self.array[0])
+
+    ref = make.remote()
+    reader = Reader.remote(ref)
+    assert shoal.get(reader.first.remote(), timeout=60) == 9
+    nodes(ref)
+    del ref
+    shoal.kill(reader, no_restart=False)
+    assert shoal.get(reader.first.remote(), timeout=60) == 9
+    assert count("make") == 2
+    shoal.kill(reader, no_restart=False)
+    assert shoal.get(reader.first.remote(), timeout=60) == 9
+    assert count("make") == 2, "the value is there"
+
+
 def test_a_borrower_asks_the_owner(nodes):
     @shoal.remote
     def make(value):

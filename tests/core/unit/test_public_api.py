@@ -60,7 +60,14 @@ def test_public_names() -> None:
         "wait",
         "why",
     ]
-    assert sorted(shoal.output.__all__) == ["OutputEvent", "publish_display", "set_cell_source", "set_sink"]
+    assert sorted(shoal.output.__all__) == [
+        "OutputEvent",
+        "cell_name",
+        "make_cell_tag",
+        "publish_display",
+        "set_cell_source",
+        "set_sink",
+    ]
     assert sorted(shoal.errors.__all__) == [
         "ActorDiedError",
         "ActorUnavailableError",
@@ -75,6 +82,7 @@ def test_public_names() -> None:
         "ObjectLostError",
         "ObjectStoreFullError",
         "OptionError",
+        "OutOfMemoryError",
         "OwnerDiedError",
         "PendingCallsLimitExceeded",
         "PlacementGroupError",

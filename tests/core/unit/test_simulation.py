@@ -304,7 +304,7 @@ def test_higher_priorities_go_first() -> None:
 # 395 once placed an actor that had been killed in the same moment.
 @pytest.mark.parametrize("seed", [*range(40), 395])
 def test_nothing_is_lost_or_granted_twice_whatever_happens(seed: int) -> None:
-    """Tasks, actors, groups, priorities and Dask's load, with crashes, kills, and owners and nodes that go."""
+    """Tasks, actors, groups, priorities, Dask's load and full memories; crashes, kills, owners and nodes that go."""
     setup = Random(1_000 + seed)
     cpus = setup.choice([(2,), (2, 1), (2, 2, 1)])
     cluster = Cluster(seed, cpus, num_drivers=setup.choice([1, 2, 3]))
@@ -348,6 +348,7 @@ def test_nothing_is_lost_or_granted_twice_whatever_happens(seed: int) -> None:
         for when in (0.2, 0.6, 1.0):
             cluster.world.at(when, agent.hear, agent.busy, setup.choice([0.0, 1.0, 2.0]))
         cluster.world.at(2.0, agent.hear, agent.busy, 0.0)
+        cluster.world.at(setup.choice([0.1, 0.5]), agent.hear, agent.full, setup.choice([0.01, 0.4]))
     # Actors that hold all there is would leave the others waiting for ever.
     for actor, _, _ in actors:
         cluster.world.at(6.0, cluster.controller.kill_actor, actor, False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -136,6 +138,26 @@ def test_a_crash_is_not_repeated(kernel: Kernel, tmp_path: Path) -> None:
     log = tmp_path / "runs"
     outcome = kernel.run(f"%%remote\nwith open({str(log)!r}, 'a') as f:\n    f.write('x')\nos._exit(3)")
     assert outcome.reply["content"]["ename"] == "ExecutorCrashedError" and log.read_text() == "x"
+
+
+@pytest.fixture
+def narrow(kernel: Kernel) -> Iterator[None]:
+    """The kernel's cluster is another meanwhile, on a node with little memory."""
+    kernel.ok("shoal.shutdown()\nos.environ['SHOAL_MEMORY_LIMIT'] = '400_000_000'\nshoal.init(num_cpus=1);")
+    yield
+    kernel.ok("shoal.shutdown()\ndel os.environ['SHOAL_MEMORY_LIMIT']\nshoal.init(num_cpus=2);")
+
+
+def test_a_cell_that_fills_the_memory_is_named(kernel: Kernel, narrow: None) -> None:
+    grow = "kept = []\nfor _ in range(40):\n    kept.append(b'x' * 20_000_000)\n    time.sleep(0.02)"
+    outcome = kernel.run(f"%%remote\n{grow}")
+    assert outcome.reply["content"]["ename"] == "OutOfMemoryError"
+    assert f"`In[{outcome.reply['content']['execution_count']}]` was ended: " in outcome.error
+    assert "it used most: " in outcome.error and "Smaller batches help" in outcome.error
+    outcome = kernel.run(
+        f"@shoal.remote(max_retries=0)\ndef hungry():\n{indent(grow, '    ')}\nshoal.get(hungry.remote())"
+    )
+    assert f"hungry` in In[{outcome.reply['content']['execution_count']}] was ended: " in outcome.error
 
 
 BAD = {

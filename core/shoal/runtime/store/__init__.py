@@ -145,6 +145,12 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             self.room.tend()
 
+    def used(self) -> int:
+        """Return the bytes that it has in memory; 0 if it is gone."""
+        with contextlib.suppress(OSError):
+            return self.room.ledger.read()
+        return 0
+
     def segments(self) -> list[Found]:
         """Return the segments that there are."""
         return self.room.segments()

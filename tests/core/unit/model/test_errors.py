@@ -24,6 +24,7 @@ STANDARD: dict[str, type[Exception]] = {
     "ObjectLostError": LookupError,
     "ObjectStoreFullError": MemoryError,
     "OptionError": ValueError,
+    "OutOfMemoryError": MemoryError,
     "OwnerDiedError": RuntimeError,
     "PendingCallsLimitExceeded": BlockingIOError,
     "PlacementGroupError": RuntimeError,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from shoal.model.placement import SchedulingClass
+from shoal.model.placement import Placement, SchedulingClass
 from shoal.model.resources import make_resources
-from shoal.state.grants import Action, ActorRequest, AskBack, CannotRun, End, Grant, Lease, Lost, Start
+from shoal.state.bundles import Group
+from shoal.state.grants import Action, ActorRequest, AskBack, CannotRun, End, Grant, GroupReady, Lease, Lost, Start
 from shoal.state.leases import PATIENCE, RESERVATION, LeaseMachine
 
 CPU = SchedulingClass(make_resources({"num_cpus": 1}))
@@ -407,6 +408,91 @@ def test_a_reservation_is_given_up_in_time() -> None:
     assert not any(node.reserved_for for node in machine.nodes.values())
 
 
+# -- nodes whose memory was nearly full --------------------------------------------------------------------------
+
+
+def test_a_full_node_gets_no_leases_until_it_is_not() -> None:
+    machine = machine_with(2, 1)
+    machine.node_full("node-0", True)
+    machine.demand("owner-a", "job-a", CPU, 3)
+    machine.request_actor(actor(1, SchedulingClass(())))
+    assert {lease.node_id for lease in started(machine)} == {"node-1"}
+    machine.node_full("node-0", True)
+    assert started(machine) == []
+    machine.node_full("node-0", False)
+    assert {lease.node_id for lease in started(machine)} == {"node-0"}
+    assert free_cpus(machine) == 0
+
+
+def test_what_runs_on_a_full_node_goes_on() -> None:
+    machine = machine_with(1)
+    machine.demand("owner-a", "job-a", CPU, 1)
+    (lease,) = started(machine)
+    flush(machine)
+    machine.node_full("node-0", True)
+    assert flush(machine) == []
+    machine.gave_back(lease.lease_id)
+    machine.demand("owner-b", "job-b", CPU, 1)
+    assert started(machine) == [], "there is room, but no memory"
+    machine.node_full("node-0", False)
+    assert len(started(machine)) == 1
+
+
+@pytest.mark.parametrize("placement", [
+    Placement(node="node-0"), Placement(node="node-0", soft=True), Placement(spread=True), Placement(group_id="group"),
+    Placement(labels=(("zone", "a"),)),
+])  # fmt: skip
+def test_no_placement_leads_to_a_full_node(placement: Placement) -> None:
+    machine = LeaseMachine()
+    machine.node_joined("node-0", make_resources({"num_cpus": 4}), labels=[("zone", "a")])
+    machine.create_group(Group("group", "owner-a", "job-a", (make_resources({"num_cpus": 1}),), "PACK"))
+    flush(machine)
+    machine.node_full("node-0", True)
+    machine.demand("owner-a", "job-a", CPU._replace(placement=placement), 1)
+    assert started(machine) == []
+    machine.node_full("node-0", False)
+    assert len(started(machine)) == 1
+
+
+def test_no_placement_group_is_reserved_on_a_full_node() -> None:
+    machine = machine_with(2, 2)
+    machine.node_full("node-0", True)
+    bundles = (make_resources({"num_cpus": 1}),) * 2
+    machine.create_group(Group("group", "owner-a", "job-a", bundles, "STRICT_SPREAD"))
+    assert flush(machine) == []
+    machine.node_full("node-0", False)
+    assert [type(action) for action in flush(machine)] == [GroupReady]
+
+
+def test_a_node_that_is_full_and_set_aside_gets_leases_when_it_is_neither() -> None:
+    machine = machine_with(2)
+    machine.demand("owner-a", "job-a", CPU, 100)
+    machine.demand("owner-b", "job-b", HALF, 100)
+    started(machine)
+    machine.request_actor(actor(1, TWO_CPUS))
+    while not machine.needs_tick:
+        assert churn(machine, 1) == -1
+    machine.node_full("node-0", True)
+    machine.demand("owner-a", "job-a", CPU, 0)
+    machine.demand("owner-b", "job-b", HALF, 0)
+    for lease in list(machine.leases.values()):
+        machine.gave_back(lease.lease_id)
+    assert started(machine) == []
+    machine.tick(0.0)
+    machine.tick(RESERVATION + 1)
+    assert started(machine) == [] and not machine.needs_tick
+    machine.node_full("node-0", False)
+    assert [lease.actor_id for lease in started(machine)] == ["actor-1"]
+
+
+def test_the_numbers_of_an_executor_that_was_ended_for_its_memory_reach_the_owner() -> None:
+    machine = machine_with(1)
+    machine.demand("owner-a", "job-a", CPU, 1)
+    (lease,) = started(machine)
+    machine.executor_died(lease.lease_id, "the memory was nearly full", "", "task-7", (9, 15, 16))
+    assert Lost(lease, "the memory was nearly full", "", "task-7", (9, 15, 16)) in flush(machine)
+
+
 def test_fractions_add_up() -> None:
     tenth = SchedulingClass(make_resources({"num_cpus": 0.1}))
     machine = machine_with(1)
@@ -428,6 +514,7 @@ def test_late_messages_about_leases_that_have_ended_are_harmless() -> None:
     machine.executor_started("lease-99", "exec-1", "address")
     machine.executor_died("lease-99", "killed", "", "?")
     machine.waits("lease-99", True)
+    machine.node_full("node-99", True)
     machine.owner_gone("owner-z")
     machine.demand("owner-z", "job-z", GPU, 0)
     assert flush(machine) == []

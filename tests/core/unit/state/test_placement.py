@@ -314,7 +314,7 @@ def test_random_events_keep_the_books(seed: int) -> None:
     for step in range(400):
         now += random.random()
         leases: list[Lease] = list(machine.leases.values())
-        match random.randrange(11):
+        match random.randrange(12):
             case 0:
                 total = make_resources({"num_cpus": random.randint(1, 4)})
                 labels = [("zone", random.choice("ab"))]
@@ -347,6 +347,8 @@ def test_random_events_keep_the_books(seed: int) -> None:
                 machine.node_busy(random.choice(list(machine.nodes)), amount)
             case 10 if random.random() < 0.1:
                 machine.owner_gone(f"owner-{random.randrange(4)}")
+            case 11 if machine.nodes:
+                machine.node_full(random.choice(list(machine.nodes)), random.random() < 0.5)
         machine.validate()
         machine.tick(now)
         settle(machine)
@@ -354,6 +356,7 @@ def test_random_events_keep_the_books(seed: int) -> None:
         machine.owner_gone(f"owner-{number}")
     for name in list(machine.nodes):
         machine.node_busy(name, ())
+        machine.node_full(name, False)
     settle(machine)
     assert machine.leases == {} and machine.groups == {}
     assert all(node.free == node.total and not node.leases for node in machine.nodes.values())

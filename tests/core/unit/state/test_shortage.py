@@ -64,6 +64,16 @@ def test_a_group_waits_for_the_bundle_that_has_no_room() -> None:
     assert found is not None and dict(found.asked) == {"num_cpus": 2}
 
 
+def test_a_node_whose_memory_was_full_has_no_room() -> None:
+    leases = machine(2, 4)
+    leases.node_full("node-1", True)
+    found = find_shortage(leases.places, leases.leases, TWO)
+    assert found is not None and found.node_id == "node-0" and found.fits and not found.full
+    leases.node_full("node-0", True)
+    found = find_shortage(leases.places, leases.leases, TWO)
+    assert found is not None and found.full and not found.fits
+
+
 def test_leases_that_wait_have_lent_what_they_hold_and_many_holders_are_cut_short() -> None:
     leases = machine(20)
     for number in range(MAX_HOLDERS + 3):
