@@ -249,6 +249,18 @@ class Chaos:
         return True
 
 
+def what_waits() -> str:
+    """Say why the work that is under way is not done, for whoever reads of a failure."""
+    owner = session._session.owner
+    lines = [f"{calls}, coming: {owner.actors._coming}" for calls in owner.actors._actors.values()]
+    for work in [*owner.tasks.works(), *owner.actors.works()]:
+        try:
+            lines.append(str(owner.explain("object", work.object_id, 5.0)))
+        except Exception as error:
+            lines.append(f"{work.target.name} {work.object_id}: {error!r}")
+    return "\n".join(lines)
+
+
 def run(seed: int, seconds: float, say: Callable[[str], None] = print) -> Counter[str]:
     """Run the workload for *seconds* and check it; returns what was done and what was done to it.
 
@@ -284,6 +296,7 @@ def run(seed: int, seconds: float, say: Callable[[str], None] = print) -> Counte
             try:
                 found = result()
             except Exception as error:
+                say(what_waits())
                 raise AssertionError(f"seed {seed}: job {done} ({kind}) failed: {error!r}") from error
             assert found == expected, f"seed {seed}: job {done} ({kind}) gave {found}, not {expected}"
             done += 1

@@ -37,6 +37,7 @@ from shoal.runtime.controller_link import ANSWER_TIMEOUT, ControllerLink
 from shoal.runtime.explainer import Explainer
 from shoal.runtime.fetching import Fetcher
 from shoal.runtime.inbox import Inbox
+from shoal.runtime.last_answers import LastAnswers
 from shoal.runtime.lineage import lineage_of
 from shoal.runtime.ownership import Ownership
 from shoal.runtime.peers import Peers
@@ -57,8 +58,6 @@ from shoal.transport.stream import Stream
 REPORT_INTERVAL = 0.25
 #: How often a value is fetched that is pushed out again before it can be used.
 FETCHES = 5
-#: Seconds after news of an executor's death within which its stream should have ended.
-LAST_ANSWERS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,8 +125,10 @@ class Owner(BaseOwner):
         self.explainer = Explainer(self)
         # What happens most often: bound once, not for each time.
         self._submit_task, self._call_actor, self._drop = self.tasks.submit, self.actors.call, self.ownership.drop
-        #: What waits for the end of a stream.
-        self._at_end: dict[str, list[Callable[[], None]]] = {}
+        self._last_answers = LastAnswers(
+            lambda address: self.peers.stream(address) is not None,
+            lambda seconds, call: self.loop.call_later(seconds, call),
+        )
         #: Placement groups asked for here, by id: the object that becomes ready with them.
         self._groups: dict[str, str] = {}
         #: Placement groups removed here: leases in them may be with us for a moment more.
@@ -315,18 +316,7 @@ class Owner(BaseOwner):
 
     def after_stream(self, address: str, go_on: Callable[[], None]) -> None:
         """Call *go_on* when all that a dead peer has sent has been read: its last answers, overtaken by the news."""
-        if self.peers.stream(address) is None:
-            go_on()
-            return
-        waiting = self._at_end.setdefault(address, [])
-        waiting.append(go_on)
-
-        def too_late() -> None:
-            if go_on in waiting:
-                waiting.remove(go_on)
-                go_on()
-
-        self.loop.call_later(LAST_ANSWERS, too_late)
+        self._last_answers.after(address, go_on)
 
     def timed_out(self, work: Work) -> None:
         """The time that work was given is over."""
@@ -550,8 +540,7 @@ class Owner(BaseOwner):
     def _peer_lost(self, address: str, owner_id: str) -> None:
         if self.closing:
             return
-        for go_on in self._at_end.pop(address, ()):
-            go_on()
+        self._last_answers.ended(address)
         self.tasks.peer_lost(address)
         self.actors.peer_lost(address)
         self.ownership.peer_lost(address, owner_id)
