@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from shoal.api.futures import Executor
     from shoal.api.iteration import as_completed, map
     from shoal.api.joblib_backend import register_joblib
+    from shoal.api.memory import MemoryReport, memory
     from shoal.api.nodes import Node, available_resources, cluster_resources, nodes
     from shoal.api.process_pool import Pool
     from shoal.api.why import why
@@ -45,6 +46,8 @@ _LATE = {
     "as_completed": "shoal.api.iteration",
     "map": "shoal.api.iteration",
     "register_joblib": "shoal.api.joblib_backend",
+    "MemoryReport": "shoal.api.memory",
+    "memory": "shoal.api.memory",
     "Node": "shoal.api.nodes",
     "available_resources": "shoal.api.nodes",
     "cluster_resources": "shoal.api.nodes",
@@ -69,6 +72,7 @@ __all__ = [
     "Cluster",
     "Executor",
     "Explanation",
+    "MemoryReport",
     "Node",
     "NodeAffinity",
     "ObjectRef",
@@ -94,6 +98,7 @@ __all__ = [
     "kill",
     "load_ipython_extension",
     "map",
+    "memory",
     "method",
     "nodes",
     "output",

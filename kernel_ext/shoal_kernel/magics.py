@@ -81,6 +81,8 @@ class Remote(Magics):
             %remote [options] EXPR    the expression does, and its value comes back
             %remote status            what the cluster is doing
             %remote up                join or start a cluster and show its card
+            %remote memory            what the object stores hold, and which cell and variable holds it;
+                                      with --release outputs and the last error's traceback let go first
 
         Names the cell reads are sent, names it assigns come back, its last expression is shown as if it
         had run here, and what it prints appears under it at once. Without a cluster, one is started.
@@ -99,8 +101,9 @@ class Remote(Magics):
 
     def _line(self, line: str, local_ns: dict[str, Any] | None) -> Any:
         words, rest = split_options(line, _TAKES_VALUE)
-        if rest in _SUBCOMMANDS and not words:
-            return _SUBCOMMANDS[rest]()
+        command, _, following = rest.partition(" ")
+        if command in _SUBCOMMANDS and not words and (not following or following.lstrip().startswith("--")):
+            return _run_subcommand(command, following)
         shell = self._the_shell
         if not rest:
             raise UsageError(f"`%remote` needs an expression or one of: {', '.join(_SUBCOMMANDS)}.")
@@ -158,7 +161,26 @@ def _status() -> Any:
     return Status(cluster.snapshot(), cluster.kind)
 
 
-_SUBCOMMANDS: dict[str, Callable[[], Any]] = {"status": _status, "up": shoal.init}
+def _memory(release: bool = False) -> Any:
+    if not shoal.is_initialized():
+        raise UsageError("There is no cluster yet, so nothing is stored: `%remote up` starts one.")
+    return shoal.memory(release=release)
+
+
+#: What each does, and its flags: keyword arguments of it.
+_SUBCOMMANDS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "status": (_status, ()),
+    "up": (shoal.init, ()),
+    "memory": (_memory, ("release",)),
+}
+
+
+def _run_subcommand(command: str, line: str) -> Any:
+    function, flags = _SUBCOMMANDS[command]
+    words, rest = split_options(line, {f"--{flag}": False for flag in flags})
+    if rest:
+        raise UsageError(f"`%remote {command}` takes options only; what is `{rest}`?")
+    return function(**{word.removeprefix("--"): True for word in words})
 
 
 def _let_figures_show(value: Any, shell: InteractiveShell) -> None:

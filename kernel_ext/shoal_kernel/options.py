@@ -45,7 +45,7 @@ def split_options(line: str, takes_value: Mapping[str, bool]) -> tuple[list[str]
         if option not in takes_value:
             if not option.startswith("--") or not option[2:3].isalpha():
                 break  # an expression such as `-x`
-            hint, known = did_you_mean(option, takes_value), ", ".join(sorted(takes_value))
+            hint, known = did_you_mean(option, takes_value), ", ".join(sorted(takes_value)) or "none"
             raise UsageError(f"Unknown option `{option}`.{hint} Options are: {known}.")
         rest = following
         if not takes_value[option]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from shoal.model.amounts import format_nbytes
+
 _STYLE = """
 <style>
 .shoal-card{font:13px/1.5 var(--jp-ui-font-family,system-ui,sans-serif);border:1px solid var(--jp-border-color2,#bbb);
@@ -70,12 +72,3 @@ def _summary(snapshot: dict[str, Any], kind: str) -> str:
         f"{kind}, {secure}, {len(snapshot['nodes'])} node{'s' * (len(snapshot['nodes']) != 1)}; tasks: {counts}; "
         f"{alive} actor{'s' * (alive != 1)}"
     )
-
-
-def format_nbytes(nbytes: float) -> str:
-    """Say a number of bytes to people: ``1.5 GiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if nbytes < 1024:
-            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1024
-    return f"{nbytes:.1f} TiB"

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _lock = threading.RLock()
 _session: Session | InlineSession | None = None
+#: What the session's own cluster was asked to have.
+_started_with: dict[str, Any] = {}
 
 
 class Cluster:
@@ -137,7 +139,8 @@ def init(
 ) -> Cluster:
     """Join a cluster, or start one, and return its card.
 
-    A second call returns the same card; to change clusters, call :func:`shutdown` first.
+    A second call returns the same card; one that asks for another cluster, or for other options of an embedded one,
+    is refused: call :func:`shutdown` first.
 
     Parameters
     ----------
@@ -189,7 +192,7 @@ def init(
     ...     shoal.get(shoal.put("hello"))
     'hello'
     """
-    global _session
+    global _session, _started_with
     with _lock:
         _check_options(num_cpus, timeout, namespace, name)
         asked = _embedded_options(name, num_cpus, num_gpus, resources, labels, object_store_memory)
@@ -201,12 +204,7 @@ def init(
             )
         _check_inline(inline, address)
         if _session is not None:
-            if isinstance(address, str) and address not in (_session.cluster_id, _session.name, _session.address):
-                raise OptionError(
-                    f"This process uses the cluster `{_session.name}` ({_session.address}). Call `shoal.shutdown()` "
-                    f"before joining `{address}`.",
-                    option="address",
-                )
+            _check_is_same(_session, address, asked)
             return Cluster(_session)
         if current.find_owner() is not None:
             raise NotInitializedError("This is an executor: it belongs to its cluster already.")
@@ -215,14 +213,17 @@ def init(
             from shoal.api.inline_session import InlineSession
 
             _session = InlineSession(asked["name"], namespace, _amounts(asked), asked["labels"])
+            _started_with = asked
         elif address is None:
             if security is not None:
                 raise OptionError(
                     "`security` goes with an address: an embedded cluster makes its own.", option="security"
                 )
             _session = _start_embedded(asked, namespace)
+            _started_with = asked
         else:
             _session = _join(address, name, security, timeout, namespace)
+            _started_with = _embedded_options(None, None, None, None, None, None)
         current.set_owner(_session.owner)
         return Cluster(_session)
 
@@ -294,6 +295,29 @@ def _check_inline(inline: bool, address: Any) -> None:
             f"This process uses the cluster `{_session.name}`. Call `shoal.shutdown()` before `inline=True`.",
             option="inline",
         )
+
+
+def _check_is_same(session: Session | InlineSession, address: Any, asked: dict[str, Any]) -> None:
+    """Refuse to return a session to somebody who asks for another."""
+    here = f"This process uses the cluster `{session.name}`" + (f" ({session.address})" if session.address else "")
+    if isinstance(address, str):
+        other = address not in (session.cluster_id, session.name, session.address)
+    elif address is not None:
+        from shoal.launch.dask_cluster import endpoint_of
+
+        address, _ = endpoint_of(address)
+        other = address != session.address
+    else:
+        other = False
+    if other:
+        raise OptionError(f"{here}. Call `shoal.shutdown()` before joining `{address}`.", option="address")
+    unasked = _embedded_options(None, None, None, None, None, None)
+    for option in ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory"):
+        if asked[option] not in (unasked[option], _started_with[option]):
+            raise OptionError(
+                f"{here}, which was not started with `{option}={asked[option]!r}`. Call `shoal.shutdown()` first.",
+                option=option,
+            )
 
 
 def _amounts(options: Mapping[str, Any]) -> dict[str, float]:

@@ -662,6 +662,28 @@ class SegmentsUnowned(NamedTuple):
     names: tuple[str, ...]
 
 
+class ListSegments(NamedTuple):
+    """Owner -> agent: what is in your store? Answered with :class:`SegmentList`."""
+
+    request: int
+    #: Segments listed at most: the biggest.
+    most: int
+
+
+class SegmentList(NamedTuple):
+    """Agent -> owner: the bytes in the store's memory with their limit, those on disk with theirs, and the segments.
+
+    Each as ``(name, bytes, where, mapped)``: where is one of ``memory``, ``disk`` and ``leaving``, of one whose object
+    was freed and that is mapped by somebody. ``more`` counts those that are not listed, and their bytes.
+    """
+
+    request: int
+    memory: tuple[int, int]
+    disk: tuple[int, int]
+    segments: tuple[tuple[str, int, str, bool], ...]
+    more: tuple[int, int]
+
+
 class Explain(NamedTuple):
     """Anybody -> owner or executor: why is this as it is? Answered with :class:`Explained`."""
 
@@ -752,6 +774,8 @@ KINDS: tuple[type[Any], ...] = (
     FreeSegment,
     SegmentsSeen,
     SegmentsUnowned,
+    ListSegments,
+    SegmentList,
     Explain,
     Explained,
 )

@@ -175,6 +175,10 @@ class ActorCaller:
         created = self._created.get(actor_id)
         return created.work if created is not None and self._results.awaited(created.work) else None
 
+    def kept_creations(self) -> list[Work]:
+        """Return the work that has created actors of ours which may be restarted: it keeps its arguments."""
+        return [created.work for created in self._created.values() if not self._results.awaited(created.work)]
+
     def keeps_arguments(self, object_id: str) -> bool:
         """Whether the arguments of the work that was to make an object are kept, for an actor's restart."""
         return any(created.work.object_id == object_id for created in self._created.values())

@@ -298,7 +298,9 @@ class Agent:
         if len(self._devices):
             gpus = self._devices.take(start.lease_id, dict(from_wire(start.resources)).get("num_gpus", 0.0))
         self._executors.bound(executor.executor_id, start)
-        stream = self._streams[executor.executor_id]
+        stream = self._streams.get(executor.executor_id)
+        if stream is None:  # it has just died: that it was reaped, and the lease lost with it, is the next news
+            return
         stream.send_nowait(m.Bind(start.lease_id, start.resources, gpus, start.actor_id, start.creation, start.job_id))
         self._tell_controller(m.LeaseStarted(start.lease_id, executor.executor_id, executor.address))
 

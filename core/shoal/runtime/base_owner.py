@@ -15,7 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from shoal.model import messages as m
-from shoal.model.errors import ClusterLostError, NestingError, NotInitializedError, ObjectLostError
+from shoal.model.errors import (
+    ClusterLostError,
+    NestingError,
+    NotInitializedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+)
 from shoal.model.explanation import Explanation
 from shoal.model.ids import new_object_id, new_task_id
 from shoal.model.options import ActorOptions
@@ -23,9 +29,11 @@ from shoal.model.resources import Resources
 from shoal.runtime import payload as payloads
 from shoal.runtime import session
 from shoal.runtime.context import get_current
+from shoal.runtime.lineage import STORED, Origin
+from shoal.runtime.memory_reporter import name_holders
 from shoal.runtime.refs import ObjectRef
 from shoal.runtime.results import Results
-from shoal.runtime.serialization import dumps
+from shoal.runtime.serialization import Frame, dumps
 from shoal.runtime.store import Store, is_here
 from shoal.runtime.waiting import NotReadyError, Waiter
 from shoal.runtime.work import STOP, Target, Work, take_dependencies
@@ -123,9 +131,16 @@ class BaseOwner(abc.ABC):
         if contained:
             self._check_own(contained)
         object_id = new_object_id()
-        payload = payloads.from_frames(frames, self.store, self._segment_name(object_id))
-        self.table.add(object_id, payload, contained)
+        payload = self._stored(frames, self.store, object_id)
+        entry = self.table.add(object_id, payload, contained)
+        if payload[0] == payloads.SEGMENT:
+            entry.lineage = Origin(STORED, "put", self._cell())
         return ObjectRef(object_id, self.address, self)
+
+    @staticmethod
+    def _cell() -> str | None:
+        context = get_current()
+        return context.cell if context is not None else session.current_cell()
 
     def get(self, refs: Sequence[ObjectRef], timeout: float | None, *, return_exceptions: bool = False) -> list[Any]:
         """Wait for the values of *refs* and return them in order.
@@ -355,7 +370,7 @@ class BaseOwner(abc.ABC):
             args, kwargs, dependencies = take_dependencies(args, kwargs)
             frames, contained = dumps((args, kwargs), f"arguments of {target.name}")
             store = None if inline else self.store
-            payload = payloads.from_frames(frames, store, self._segment_name(task_id))
+            payload = self._stored(frames, store, task_id)
             holds = (*contained, *holds)
         if target.exported is not None and target.exported.contained:
             holds = (*target.exported.contained, *holds)
@@ -387,6 +402,19 @@ class BaseOwner(abc.ABC):
             self.table.add(object_id)
             refs.append(ObjectRef(object_id, self.address, self))
         return refs or None
+
+    def _stored(self, frames: list[Frame], store: Store | None, what: str) -> m.Payload:
+        """Make a payload of *frames*.
+
+        Raises
+        ------
+        ObjectStoreFullError
+            No room: the error says what takes it.
+        """
+        try:
+            return payloads.from_frames(frames, store, self._segment_name(what))
+        except ObjectStoreFullError as error:
+            raise name_holders(self, error) from None
 
     def _segment_name(self, what: str) -> str:
         return f"{self.owner_id}.{what}"
@@ -532,6 +560,14 @@ class BaseOwner(abc.ABC):
     @abc.abstractmethod
     def tell_consumed(self, yields: Yields) -> None:
         """A value of a generator that waits for its consumer was taken."""
+
+    def works(self) -> list[Work]:
+        """Return the work of this process that has not ended, and actors' creations that are kept for restarts."""
+        return self.results.pending()
+
+    def ask_stores(self, seconds: float) -> tuple[dict[str, m.SegmentList | None], dict[str, str]]:
+        """Return what each node's store has, by node, and what other processes are called, by id."""
+        return {}, {}
 
     def recover(self, entry: objects.Entry, payload: m.Payload) -> bool:
         """Have a value made again that cannot be read where *payload* says; returns False if that cannot be."""

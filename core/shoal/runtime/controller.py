@@ -179,6 +179,8 @@ class Controller:
                     )
                     for node in self._machine.nodes.values()
                 )
+            case "processes":
+                return self._processes()
             case "names":
                 return tuple(
                     (namespace, name, holder.actor_id) for (namespace, name), holder in self._directory.names.items()
@@ -194,6 +196,16 @@ class Controller:
             case "actor":
                 return self._explain_actor(str(details[0]))
         return None
+
+    def _processes(self) -> Any:
+        """Return, by owner's id, what each executor does and where: the actor's label, or "" for tasks."""
+        found = {}
+        for lease in self._machine.leases.values():
+            if lease.executor_id:
+                actor = self._directory.actors.get(lease.actor_id)
+                label = (actor.name or actor.class_name) if actor is not None else ""
+                found[lease.executor_id] = (label, lease.node_id)
+        return tuple((executor_id, *row) for executor_id, row in found.items())
 
     def _explain_actor(self, actor_id: str) -> Any:
         """Return what ``Explainer`` reads of an actor, or in words why there is nothing."""

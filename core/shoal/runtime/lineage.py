@@ -30,6 +30,17 @@ BORROWED = "an argument of its task belonged to another process"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value comes from that cannot be made again."""
+
+    #: Why it cannot.
+    why: str
+    #: What made it, and in which cell.
+    name: str = ""
+    cell: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Ancestor:
     """Something that work depended on."""
 
@@ -37,7 +48,7 @@ class Ancestor:
     #: A small value.
     payload: Payload | None
     #: How a large one was made, or why it cannot be made again.
-    lineage: Lineage | str = ""
+    lineage: Lineage | Origin | None = None
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -52,10 +63,18 @@ class Lineage:
     left: int
 
 
-def lineage_of(work: Work, table: ObjectTable) -> Lineage | str:
+def origin_of(lineage: Lineage | Origin | None) -> tuple[str, str | None]:
+    """Return what made a value, and in which cell; "" if nobody has noted it, as of small values."""
+    if isinstance(lineage, Lineage):
+        return lineage.work.target.name, lineage.work.recipe.cell
+    return (lineage.name, lineage.cell) if lineage is not None else ("", None)
+
+
+def lineage_of(work: Work, table: ObjectTable) -> Lineage | Origin:
     """Return how the results of *work*, which is ending, could be made again, or why they cannot."""
     if work.lineage is None:
-        work.lineage = _lineage_of(work, table)
+        found = _lineage_of(work, table)
+        work.lineage = Origin(found, work.target.name, work.recipe.cell) if isinstance(found, str) else found
     return work.lineage
 
 
@@ -77,7 +96,7 @@ def _lineage_of(work: Work, table: ObjectTable) -> Lineage | str:
             ancestors.append(Ancestor(ref.id, entry.payload))
             nbytes += _nbytes(entry.payload)
             continue
-        made = BORROWED if entry.owner else entry.lineage or STORED
+        made = Origin(BORROWED) if entry.owner else entry.lineage or Origin(STORED)
         ancestors.append(Ancestor(ref.id, None, made))
         if isinstance(made, Lineage):
             depth = max(depth, made.depth + 1)
@@ -85,7 +104,7 @@ def _lineage_of(work: Work, table: ObjectTable) -> Lineage | str:
     if depth > MAX_DEPTH or nbytes > MAX_NBYTES:
         # Begun anew: what is made from here on can be made again as far as this is still there.
         ancestors = [
-            ancestor if ancestor.payload is not None else dataclasses.replace(ancestor, lineage=TOO_LONG)
+            ancestor if ancestor.payload is not None else dataclasses.replace(ancestor, lineage=Origin(TOO_LONG))
             for ancestor in ancestors
         ]
         depth, nbytes = 1, _nbytes(work.args)

@@ -34,11 +34,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from shoal.model import messages as m
+from shoal.model.amounts import format_nbytes
 from shoal.model.errors import OptionError
 from shoal.runtime.begun import BegunMark
 from shoal.runtime.memory_gauges import Gauges
 from shoal.runtime.process_memory import find_groups, private_memory, roughly
-from shoal.runtime.store.room import amount
 from shoal.state.memory_watch import (
     ACTOR,
     COOL_DOWN,
@@ -238,7 +238,9 @@ class MemoryWatch:
         self._ended_at = self._last_end_at = time.monotonic()
         self._ending = [executor.executor_id for executor in (*verdict.idle, *([victim] if victim else []))]
         for executor in verdict.idle:
-            logger.info("executor %s ends: it holds %s for nobody", executor.executor_id, amount(executor.private))
+            logger.info(
+                "executor %s ends: it holds %s for nobody", executor.executor_id, format_nbytes(executor.private)
+            )
             self._on_end(executor.executor_id, "it was not needed", ())
         if victim is None:
             return
@@ -297,9 +299,9 @@ class MemoryWatch:
             logger.warning(
                 "%s is nearly full (%s of %s), but executors hold only %s of it: none of them is ended",
                 gauge.what,
-                amount(gauge.used),
-                amount(gauge.limit),
-                amount(verdict.held),
+                format_nbytes(gauge.used),
+                format_nbytes(gauge.limit),
+                format_nbytes(verdict.held),
             )
 
 
@@ -307,7 +309,8 @@ def cause_of(verdict: Verdict) -> str:
     """Say why the victim is ended, for whoever used it."""
     gauge, victim = verdict.gauge, verdict.victim
     assert victim is not None
-    size = amount(victim.private)
-    return f"{gauge.what} was nearly full ({amount(gauge.used)} of {amount(gauge.limit)}) and it used " + (
-        f"most: {size}" if verdict.is_biggest else f"{size}, about as much as any other"
+    size = format_nbytes(victim.private)
+    return (
+        f"{gauge.what} was nearly full ({format_nbytes(gauge.used)} of {format_nbytes(gauge.limit)}) and it used "
+        + (f"most: {size}" if verdict.is_biggest else f"{size}, about as much as any other")
     )

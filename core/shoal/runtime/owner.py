@@ -39,6 +39,7 @@ from shoal.runtime.fetching import Fetcher
 from shoal.runtime.inbox import Inbox
 from shoal.runtime.last_answers import LastAnswers
 from shoal.runtime.lineage import lineage_of
+from shoal.runtime.memory_reporter import StoreAsker, Stores, name_processes
 from shoal.runtime.ownership import Ownership
 from shoal.runtime.peers import Peers
 from shoal.runtime.recovery import Recovery
@@ -123,6 +124,7 @@ class Owner(BaseOwner):
         self.tasks = TaskRunner(self)
         self.actors = ActorCaller(self)
         self.explainer = Explainer(self)
+        self.store_asker = StoreAsker(self)
         # What happens most often: bound once, not for each time.
         self._submit_task, self._call_actor, self._drop = self.tasks.submit, self.actors.call, self.ownership.drop
         self._last_answers = LastAnswers(
@@ -217,6 +219,17 @@ class Owner(BaseOwner):
 
     def tell_consumed(self, yields: Yields) -> None:
         self.inbox.put(self._tell_consumed, yields)
+
+    def works(self) -> list[Work]:
+        return [*self.results.pending(), *self.actors.kept_creations()]
+
+    def ask_stores(self, seconds: float) -> tuple[Stores, dict[str, str]]:
+        self.check_usable()
+
+        async def ask() -> tuple[Stores, dict[str, str]]:
+            return await self.store_asker.ask(seconds), await name_processes(self)
+
+        return asyncio.run_coroutine_threadsafe(ask(), self.loop).result(seconds + 2 * ANSWER_TIMEOUT)
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -460,6 +473,8 @@ class Owner(BaseOwner):
                 self.fetcher.pulled(message)
             case m.Source() | m.SegmentData():
                 self.fetcher.puller.answered(message)
+            case m.SegmentList():
+                self.store_asker.answered(message)
             case m.Explain():
                 self.explainer.asked(stream, message)
             case m.Explained():

@@ -11,7 +11,7 @@ from shoal.model import messages as m
 from shoal.model.errors import ObjectLostError
 from shoal.model.options import ENDLESS
 from shoal.runtime import payload as payloads
-from shoal.runtime.lineage import BORROWED, STORED, Lineage
+from shoal.runtime.lineage import BORROWED, STORED, Lineage, Origin
 from shoal.runtime.refs import ObjectRef
 from shoal.runtime.work import Work
 from shoal.state.objects import Entry
@@ -40,8 +40,8 @@ class Recovery:
 
     def _make_again(self, entry: Entry, holder: str) -> None:
         """Make the value of an object that *holder* has no more; or let that be known as its value."""
-        lineage = entry.lineage or STORED
-        plan, reason = self._plan(lineage) if isinstance(lineage, Lineage) else ([], str(lineage))
+        lineage: Lineage | Origin = entry.lineage or Origin(STORED)
+        plan, reason = self._plan(lineage) if isinstance(lineage, Lineage) else ([], lineage.why)
         if reason:
             error = ObjectLostError(
                 f"`{entry.object_id}` is lost with the node that held it, and cannot be made again: {reason}.",
@@ -86,9 +86,9 @@ class Recovery:
             for ancestor in step.ancestors:
                 if ancestor.object_id in self._table or ancestor.payload is not None:
                     continue
-                if isinstance(ancestor.lineage, str):
-                    name = step.work.target.name
-                    return [], f"an argument of `{name}` is gone, too: {ancestor.lineage or BORROWED}"
+                if not isinstance(ancestor.lineage, Lineage):
+                    name, origin = step.work.target.name, ancestor.lineage or Origin(BORROWED)
+                    return [], f"an argument of `{name}` is gone, too: {origin.why}"
                 todo.append(ancestor.lineage)
         return list(plan.values()), ""
 

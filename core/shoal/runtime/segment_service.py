@@ -86,6 +86,8 @@ class SegmentService:
                     self._store.free(os.path.basename(path))
                     self._sources.freed(path)
                     self._carry_out()
+            case m.ListSegments(request, most):
+                self._scope.start(self._list(stream, request, most))
             case m.SegmentsUnowned(names):
                 for name in names:
                     self._store.free(os.path.basename(name))
@@ -146,6 +148,15 @@ class SegmentService:
         if self._is_ours(read.path):
             data = await asyncio.to_thread(read_range, read.path, read.offset, read.length)
         stream.send_nowait(m.SegmentData(read.request, data))
+
+    async def _list(self, stream: Stream, request: int, most: int) -> None:
+        room = self._store.room
+        listed, more = await asyncio.to_thread(room.inventory, most)
+        in_memory, on_disk = await asyncio.to_thread(room.usage)
+        limits = room.limits
+        stream.send_nowait(
+            m.SegmentList(request, (in_memory, limits.memory), (on_disk, limits.disk), tuple(listed), more)
+        )
 
     def _answered(self, stream: Stream, message: m.Message) -> None:
         """Another agent has answered what we asked."""

@@ -13,7 +13,7 @@ from shoal.runtime.refs import ObjectRef
 
 if TYPE_CHECKING:
     from shoal.runtime.base_owner import BaseOwner
-    from shoal.runtime.lineage import Lineage
+    from shoal.runtime.lineage import Lineage, Origin
     from shoal.runtime.recovery import MissingValues
     from shoal.runtime.yields import Yields
 
@@ -109,7 +109,7 @@ class Work:
     #: How often it has been begun before.
     attempt: int = 0
     #: How its results could be made again, once that was asked.
-    lineage: Lineage | str | None = None
+    lineage: Lineage | Origin | None = None
 
     def message(self, lease_id: str, dependencies: tuple[Payload, ...], attempt: int = 0) -> Run:
         """Return the message that has this run."""

@@ -17,8 +17,10 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster
 from distributed.security import Security
+from variables import Names
 
 import shoal
+from shoal import notebook
 from shoal.runtime.store import default_root
 
 
@@ -124,6 +126,14 @@ def wait_until() -> Callable[..., None]:
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture
+def names() -> Iterator[Callable[..., None]]:
+    """A function that says which variables there are."""
+    yield lambda **values: notebook.set_namespace(Names(**values))
+    notebook.set_namespace(None)
+    vars(sys).pop("last_exc", None)
 
 
 @pytest.fixture

@@ -194,3 +194,21 @@ def test_resources_by_their_names_elsewhere(others):
     for use in (lambda: same.options(resources={others: 1}), lambda: shoal.placement_group([{others: 1}])):
         with pytest.raises(shoal.errors.OptionError, match=f"`{others}` is called `num_{others.lower()}s` here"):
             use()
+
+
+@pytest.mark.parametrize("option", [{"num_cpus": 7}, {"object_store_memory": 5e6}, {"resources": {"x": 1}}])
+def test_another_call_of_init_does_not_change_what_runs(embedded, option):
+    (name,) = option
+    with pytest.raises(shoal.errors.OptionError, match=f"which was not started with `{name}=.*shutdown"):
+        shoal.init(**option)
+    assert shoal.init(num_cpus=2)._session is embedded._session and shoal.init()._session is embedded._session
+
+
+def test_nor_does_another_cluster(embedded):
+    class Elsewhere:
+        scheduler_address = "tls://127.0.0.1:1"
+
+    with pytest.raises(shoal.errors.OptionError, match=r"before joining `tls://127.0.0.1:1`"):
+        shoal.init(Elsewhere())
+    with pytest.raises(TypeError, match="not int"):
+        shoal.init(3)

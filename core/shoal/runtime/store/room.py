@@ -31,6 +31,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from shoal.model.amounts import format_nbytes
 from shoal.model.errors import ObjectStoreFullError
 from shoal.runtime.serialization import Frame
 from shoal.runtime.store.ledger import Account, Ledger
@@ -199,9 +200,10 @@ class Room:
             The store is gone.
         """
         if nbytes > self.limits.memory:
+            size, whole = format_nbytes(nbytes), format_nbytes(self.limits.memory)
             raise ObjectStoreFullError(
-                f"A value of {amount(nbytes)} is larger than the whole object store of its node "
-                f"({amount(self.limits.memory)}). Split it, or start the cluster with a larger `object_store_memory`.",
+                f"A value of {size} is larger than the whole object store of its node ({whole}). Split it, or start "
+                "the cluster with a larger `object_store_memory`.",
                 needed=nbytes,
                 limit=self.limits.memory,
                 holders=(),
@@ -398,7 +400,7 @@ class Room:
                 with contextlib.suppress(OSError), self.ledger.changing() as account:
                     self._remove_if_free(found.path, account)
             elif spilled + found.nbytes > self.limits.disk:
-                self._trouble = f"the {amount(self.limits.disk)} that it may use on disk are full"
+                self._trouble = f"the {format_nbytes(self.limits.disk)} that it may use on disk are full"
             elif self._spill(found):
                 spilled += found.nbytes
         return self.ledger.read() < before
@@ -448,11 +450,11 @@ class Room:
         holders = tuple((found.name, found.nbytes, is_locked(found.path)) for found in biggest)
         why = self._trouble or "what is in it is mapped by running code, which holds arrays or tensors of it"
         lines = "".join(
-            f"\n  {amount(size):>10}  {name}{'  (mapped)' if mapped else ''}" for name, size, mapped in holders
+            f"\n  {format_nbytes(size):>10}  {name}{'  (mapped)' if mapped else ''}" for name, size, mapped in holders
         )
         return ObjectStoreFullError(
-            f"There is no room for {amount(nbytes)} in the object store of this node: {amount(used)} of "
-            f"{amount(self.limits.memory)} are in use, and nothing can be moved to disk: {why}. "
+            f"There is no room for {format_nbytes(nbytes)} in the object store of this node: {format_nbytes(used)} of "
+            f"{format_nbytes(self.limits.memory)} are in use, and nothing can be moved to disk: {why}. "
             f"`shoal.memory()` shows who holds what." + (f" The biggest:{lines}" if lines else ""),
             needed=nbytes,
             limit=self.limits.memory,
@@ -462,6 +464,24 @@ class Room:
     def segments(self) -> list[Found]:
         """Return the segments that there are: those in memory, then those on disk."""
         return [*self._files(OBJECTS), *(f for f in self._files(SPILLED) if not f.name.endswith(DRAFT_SUFFIX))]
+
+    def inventory(self, most: int) -> tuple[list[tuple[str, int, str, bool]], tuple[int, int]]:
+        """Return the *most* biggest segments, each as ``(name, bytes, where, mapped)``, and how many more and how big.
+
+        Where is ``memory``, ``disk`` or, for one that was freed and is still mapped, ``leaving``.
+        """
+        places = (("memory", OBJECTS), ("disk", SPILLED), ("leaving", LEAVING))
+        rows = [
+            (found, where)
+            for where, place in places
+            for found in self._files(place)
+            if not found.name.endswith(DRAFT_SUFFIX)
+        ]
+        rows.sort(key=lambda row: -row[0].nbytes)
+        listed = [(found.name, found.nbytes, where, is_locked(found.path)) for found, where in rows[:most]]
+        # What was freed and is not mapped is as good as gone.
+        listed = [row for row in listed if row[2] != "leaving" or row[3]]
+        return listed, (len(rows[most:]), sum(found.nbytes for found, _ in rows[most:]))
 
     def usage(self) -> tuple[int, int]:
         """Return the bytes in memory, and those on disk."""
@@ -536,12 +556,3 @@ def is_copy(name: str) -> bool:
 
 def nbytes_of(frame: Frame) -> int:
     return frame.nbytes if isinstance(frame, memoryview) else len(frame)
-
-
-def amount(nbytes: float) -> str:
-    """Say a number of bytes as people do."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if nbytes < 1024 or unit == "GiB":
-            break
-        nbytes /= 1024
-    return f"{nbytes:.0f} {unit}" if unit == "B" or nbytes >= 100 else f"{nbytes:.1f} {unit}"

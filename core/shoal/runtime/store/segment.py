@@ -12,11 +12,14 @@ import fcntl
 import mmap
 import os
 import time
+import weakref
 from collections.abc import Sequence
 
 from shoal.runtime.serialization import Frame
 
 ALIGNMENT = 64
+#: What this process has mapped, by mapping: where the segment was then.
+mappings: weakref.WeakKeyDictionary[mmap.mmap, str] = weakref.WeakKeyDictionary()
 #: Seconds that a reader waits for a segment which is on its way to disk.
 LOCK_TIMEOUT = 60.0
 #: In the directory of a node's store: segments in memory, those on disk (a link), and what the rest is for is said
@@ -45,7 +48,9 @@ def map_segment(path: str, sizes: Sequence[int]) -> list[Frame]:
             return [b"" for _ in sizes]
         try:
             # The mapping keeps a duplicate of the descriptor, and with it the lock, until the last view of it goes.
-            whole = memoryview(mmap.mmap(descriptor, nbytes, access=mmap.ACCESS_COPY))
+            mapping = mmap.mmap(descriptor, nbytes, access=mmap.ACCESS_COPY)
+            mappings[mapping] = path
+            whole = memoryview(mapping)
         except OSError:  # no more descriptors or address space: a copy needs neither
             whole = memoryview(bytearray(_read(descriptor, 0, nbytes)))
         return split(whole, sizes)

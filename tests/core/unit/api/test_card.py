@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shoal.api.card import format_nbytes, render_html, render_text
+from shoal.api.card import render_html, render_text
 
 EVIL = '<script>alert("x")</script>&'
 
@@ -94,19 +94,3 @@ def test_a_cluster_without_tls_says_so() -> None:
     plain = snapshot(nodes=2)
     plain["cluster"]["address"] = "tcp://127.0.0.1:4000"
     assert "no TLS, 2 nodes" in render_text(plain, "attached")
-
-
-@pytest.mark.parametrize(
-    ("nbytes", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (1.5 * 1024**2, "1.5 MiB"),
-        (1024**3, "1.0 GiB"),
-        (3.5 * 1024**4, "3.5 TiB"),
-        (2048 * 1024**4, "2048.0 TiB"),
-    ],
-)
-def test_bytes_are_said_to_people(nbytes: float, text: str) -> None:
-    assert format_nbytes(nbytes) == text

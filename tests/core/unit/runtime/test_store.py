@@ -35,7 +35,7 @@ from shoal.runtime.store import (
     segment_nbytes,
     split,
 )
-from shoal.runtime.store.room import COPY_SUFFIX, amount
+from shoal.runtime.store.room import COPY_SUFFIX
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -590,14 +590,6 @@ def test_limits_are_a_share_of_the_nodes_memory_and_never_more_than_there_is(tin
     assert stores.default_limits(1 << 40).memory <= 6 * MIB * 0.9
     monkeypatch.setenv("SHOAL_SPILL_DIR", str(tiny_disk))
     assert stores.default_limits(1 << 40).disk <= 3 * MIB
-
-
-@pytest.mark.parametrize(
-    ("nbytes", "text"),
-    [(0, "0 B"), (1_023, "1023 B"), (1_536, "1.5 KiB"), (200 * MIB, "200 MiB"), (1 << 42, "4096 GiB")],
-)
-def test_amounts(nbytes: int, text: str) -> None:
-    assert amount(nbytes) == text
 
 
 def test_a_store_can_be_removed_while_others_use_it(make_store) -> None:

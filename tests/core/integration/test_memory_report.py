@@ -1,0 +1,167 @@
+"""``shoal.memory`` says what is stored, where, what made it and who holds it."""
+
+from __future__ import annotations
+
+import functools
+import sys
+
+import numpy as np
+import pytest
+
+import shoal
+
+NBYTES = 400_000
+
+
+@shoal.remote
+def make(nbytes: int) -> np.ndarray:
+    return np.ones(nbytes, np.uint8)
+
+
+@shoal.remote
+class Keeper:
+    def keep(self, box):
+        self.box = box
+
+    def store(self, nbytes):
+        self.ref = shoal.put(np.ones(nbytes, np.uint8))
+
+
+def row_of(ref: shoal.ObjectRef) -> object:
+    (row,) = (row for row in shoal.memory(limit=100).objects if row.object_id == ref.id)
+    return row
+
+
+def holders_of(ref: shoal.ObjectRef) -> tuple[str, ...]:
+    return row_of(ref).held_by
+
+
+def test_sizes_places_and_makers(cluster, names):
+    stored, made, small = shoal.put(np.ones(NBYTES, np.uint8)), make.remote(2 * NBYTES), shoal.put(1)
+    shoal.wait([made], timeout=30)
+    names(stored=stored, made=made, small=small)
+    row = row_of(stored)
+    assert (row.where, row.made_by, row.held_by, row.mapped) == ("memory", "put", ("`stored`",), False)
+    assert NBYTES <= row.nbytes < NBYTES + 1000 and len(row.nodes) == 1
+    assert row_of(made).made_by == "make"
+    assert row_of(small).where == "inline" and 0 < row_of(small).nbytes < 100
+    report = shoal.memory(limit=2)
+    assert [row.object_id for row in report.objects] == [made.id, stored.id]
+    assert report.more[0] >= 1 and len(report.stores) == len(shoal.nodes())
+    assert all(0 < store.used < store.limit for store in report.stores if store.node in row_of(made).nodes)
+    for text in (str(report), report._repr_html_()):
+        assert "made" in text and "`stored`" in text and stored.id in text and "more" in text
+    assert "<script" not in report._repr_html_()
+
+
+def test_variables_hold_refs_wherever_they_are_inside(cluster, names):
+    refs = [shoal.put(number) for number in range(6)]
+
+    class Thing:
+        pass
+
+    thing = Thing()
+    thing.inside = {"deep": ([refs[1]],)}
+
+    def closure():
+        return refs[2]
+
+    def default(ref=refs[3]):
+        return ref
+
+    names(
+        plain=refs[0],
+        thing=thing,
+        closure=closure,
+        default=default,
+        partial=functools.partial(print, refs[4]),
+        cycle=(cycle := [refs[5]]),
+    )
+    cycle.append(cycle)
+    assert holders_of(refs[1]) == ("`thing`", "`closure`"), "the closure has the whole list"
+    assert holders_of(refs[0]) == ("`plain`", "`closure`")
+    assert holders_of(refs[3]) == ("`closure`", "`default`")
+    assert holders_of(refs[4]) == ("`closure`", "`partial`")
+    assert holders_of(refs[5]) == ("`closure`", "`cycle`")
+
+
+def test_arrays_tensors_frames_and_arrow_hold_memory(cluster, names):
+    import pandas
+    import torch
+
+    values = {
+        "array": np.ones(NBYTES),
+        "frame": pandas.DataFrame({"x": np.arange(NBYTES)}),
+        "tensor": torch.ones(NBYTES),
+        "model": torch.nn.Linear(1000, 500),
+    }
+    held = {name: shoal.get(shoal.put(value)) for name, value in values.items()}
+    held["view"] = shoal.get(shoal.put(np.zeros(NBYTES)))[10:][::2]
+    names(**held)
+    rows = [row for row in shoal.memory(limit=100).objects if row.where == "freed"]
+    assert {row.held_by for row in rows} == {(f"`{name}` (its memory)",) for name in held}
+    assert all(row.mapped for row in rows)
+
+
+def test_other_values_and_other_processes_hold_too(cluster, names):
+    boxed, argument = shoal.put(1), shoal.put(2)
+    box = shoal.put([boxed])
+    keeper = Keeper.remote()
+    shoal.get(keeper.keep.remote([argument]), timeout=30)
+    names()
+    assert f"the value {box.id}" in holders_of(boxed)
+    (keeps,) = [name for name in holders_of(argument) if name.startswith("actor `Keeper` on node-")]
+    shoal.get(keeper.store.remote(3 * NBYTES), timeout=30)
+    rows = [row for row in shoal.memory(limit=100).objects if row.owner == keeps]
+    assert len(rows) == 1 and 3 * NBYTES <= rows[0].nbytes < 3 * NBYTES + 1000 and not rows[0].object_id
+
+
+def test_arguments_of_work_that_waits(cluster, names):
+    @shoal.remote
+    class Gate:
+        async def wait(self):
+            import asyncio
+
+            await asyncio.sleep(600)
+
+    @shoal.remote
+    def use(gate, array, ref):
+        return None
+
+    gate = Gate.options(num_cpus=0).remote()
+    ref = shoal.put(np.ones(NBYTES, np.uint8))
+    waits = use.remote(gate.wait.remote(), np.ones(2 * NBYTES, np.uint8), ref)
+    assert "an argument of task `use`" in holders_of(ref)
+    rows = [row for row in shoal.memory(limit=100).objects if row.held_by == ("arguments of `use`",)]
+    assert len(rows) == 1 and rows[0].nbytes >= 2 * NBYTES
+    assert row_of(waits).where == "pending" and row_of(waits).made_by == "use"
+    shoal.cancel(waits)
+    shoal.kill(gate)
+
+
+def test_what_only_a_traceback_keeps_can_be_released(cluster, names):
+    def fails():
+        kept = shoal.put(np.ones(NBYTES, np.uint8))
+        raise ValueError(kept.id)
+
+    names()
+    try:
+        fails()
+    except ValueError as error:
+        sys.last_exc = error
+        object_id = str(error)
+    report = shoal.memory(limit=100)
+    (row,) = (row for row in report.objects if row.object_id == object_id)
+    assert row.held_by == ("the traceback of the last error (`kept` in `fails`)",)
+    assert report.history_holds and "--release" in str(report)
+    report = shoal.memory(limit=100, release=True)
+    assert report.released >= NBYTES and "released: " in str(report)
+    assert object_id not in {row.object_id for row in report.objects}
+
+
+@pytest.mark.parametrize(
+    "options", [{"limit": -1}, {"limit": 1.5}, {"limit": True}, {"timeout": 0}, {"timeout": -1}, {"timeout": "x"}]
+)
+def test_bad_input(cluster, options):
+    with pytest.raises(shoal.errors.OptionError):
+        shoal.memory(**options)
