@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from shoal.model import messages as m
+from shoal.model.amounts import format_nbytes
 from shoal.model.errors import ConnectError
 from shoal.model.ids import random_id
 from shoal.model.resources import from_wire, make_resources
@@ -348,7 +349,9 @@ class Agent:
             while line := await reader.readline():
                 report: dict[str, Any] = json.loads(line)
                 if report["op"] == "exited":
-                    cause = self._causes.pop(report["executor_id"], "") or describe_end(report["status"])
+                    cause = self._causes.pop(report["executor_id"], "") or describe_end(
+                        report["status"], report["peak"]
+                    )
                     self._pool.exited(report["executor_id"], cause)
                     self._carry_out()
                     self._remove_logs(report["executor_id"])
@@ -411,14 +414,15 @@ class Agent:
             path.unlink(missing_ok=True)
 
 
-def describe_end(status: int) -> str:
-    """Say how a process ended, from its wait status."""
+def describe_end(status: int, peak: int) -> str:
+    """Say how a process ended, from its wait status and the most memory it had (bytes)."""
     code = os.waitstatus_to_exitcode(status)
+    had = f", having used up to {format_nbytes(peak)} of memory"
     if code >= 0:
-        return f"its process exited with status {code}"
+        return f"its process exited with status {code}{had}"
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
     hint = " (the system may have run out of memory)" if name == "SIGKILL" else ""
-    return f"its process was ended by {name}{hint}"
+    return f"its process was ended by {name}{had}{hint}"

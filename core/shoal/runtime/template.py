@@ -141,14 +141,15 @@ class Template:
 
     def _reap(self) -> None:
         while self._children:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == 0:
                 return
             executor_id = self._children.pop(pid, None)
             if executor_id is not None:
                 # Children of its own that a task has left behind end with it.
                 _kill_group(pid)
-                self._report({"op": "exited", "executor_id": executor_id, "status": status})
+                peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+                self._report({"op": "exited", "executor_id": executor_id, "status": status, "peak": peak})
 
     def _report(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # the agent is gone; the next read says so
