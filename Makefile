@@ -6,6 +6,7 @@
 #   make check       the quick part, under two minutes
 #   make chaos       break a cluster at random while it works (SECONDS=60 of each of RUNS=1, SEED=)
 #   make bench-core  shoal beside Ray, row by row (20 minutes; installs Ray into build/bench-env)
+#   make bench-objects  its object store beside Ray, Dask, memory and disk (10 minutes; root for the transfer)
 #   make bench-scale the scheduler on a simulated cluster of 10,000 nodes
 #   make format      let ruff lay out the Python code
 #   make clean       remove what was built (`make clean-all`: the environment too)
@@ -43,8 +44,8 @@ NODE_MODULES := labextension/node_modules/.shoal-lock.sha256
 PYTEST := $(BIN)/python -m pytest
 UNIT_TESTS := $(wildcard tests/core/unit tests/kernel/unit)
 
-.PHONY: help demo lab test check chaos bench-core bench-scale format clean clean-all setup setup-dev chromium \
-	test-static test-unit test-js test-python test-labextension test-notebooks test-browser
+.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale format clean clean-all setup setup-dev \
+	chromium test-static test-unit test-js test-python test-labextension test-notebooks test-browser
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -104,6 +105,13 @@ $(BENCH_ENV)/.installed:
 
 bench-core: $(INSTALLED) $(BENCH_ENV)/.installed
 	$(BIN)/python benchmarks/core/run.py --ray-python $(BENCH_ENV)/bin/python --output benchmarks/results/core
+
+$(BENCH_ENV)/.installed-torch: $(BENCH_ENV)/.installed
+	$(BENCH_ENV)/bin/pip install --quiet $(TORCH)+cpu 2>/dev/null || $(BENCH_ENV)/bin/pip install --quiet $(TORCH)
+	@touch $@
+
+bench-objects: $(INSTALLED) $(BENCH_ENV)/.installed-torch
+	$(BIN)/python benchmarks/objects/run.py --ray-python $(BENCH_ENV)/bin/python --output benchmarks/results/objects
 
 bench-scale: $(INSTALLED)
 	$(BIN)/python benchmarks/scheduler_scale.py | tee benchmarks/results/scheduler_scale.txt

@@ -10,7 +10,7 @@ import numpy as np
 
 import shoal
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 from serve import serve
 
 

@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
-from startup import start_once
-
 HERE = Path(__file__).parent
-RESULTS = HERE.parent / "results"
+sys.path.insert(0, str(HERE.parent))
+from comparing import BUILD, System, header, number, write  # noqa: E402
+from startup import start_once  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,47 +72,19 @@ MANY_TASKS = ("1,000,000 tasks queued, run and let go", 184.0)
 START_BAR, IDLE_BAR, TASK_BYTES_BAR = 2.0, 250.0, 2_048.0
 
 
-class System:
-    """One system's process."""
-
-    def __init__(self, python: str, script: str, errors: Any) -> None:
-        self._process = subprocess.Popen(
-            [python, str(HERE / script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-        )
-        assert self._answer() == {"ready": True}
-
-    def run(self, row: str, count: int) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"row": row, "count": count}) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(60)
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the system's process has ended; see build/bench-errors.log")
-        return dict(json.loads(line))
-
-
 def compare(rows: list[Row], rounds: int, systems: dict[str, System]) -> dict[str, dict[str, Any]]:
     """Return the rates of each row and system, or why there are none."""
     found: dict[str, dict[str, Any]] = {row.name: {"shoal": [], "ray": []} for row in rows}
-    for number in range(-1, rounds):  # the first round only warms up
+    for turn in range(-1, rounds):  # the first round only warms up
         for row in rows:
-            for system in ("shoal", "ray") if number % 2 else ("ray", "shoal"):
+            for system in ("shoal", "ray") if turn % 2 else ("ray", "shoal"):
                 count = row.counts[system == "ray"]
-                answer = systems[system].run(row.name, max(1, count // 10) if number < 0 else count)
+                answer = systems[system].run(row.name, max(1, count // 10) if turn < 0 else count)
                 if "error" in answer:
                     found[row.name][f"{system} error"] = answer["error"]
-                elif number >= 0:
+                elif turn >= 0:
                     found[row.name][system].append(count * row.scale / answer["seconds"])
-        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+        print(f"round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
     return found
 
 
@@ -131,23 +97,6 @@ def memcpy_rate() -> float:
         source.copy()
         rates.append(0.8 / (time.perf_counter() - begin))
     return statistics.median(rates)
-
-
-def header(ray_python: str) -> str:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE
-    ).stdout.strip()
-    ray = subprocess.run([ray_python, "-c", "import ray; print(ray.__version__)"], capture_output=True, text=True)
-    return (
-        f"{time.strftime('%Y-%m-%d')}, commit {commit or 'unknown'}, {platform.system()}, {os.cpu_count()} CPUs, "
-        f"Python {platform.python_version()}, Ray {ray.stdout.strip()}, Dask {metadata.version('distributed')}; "
-        "shoal as it comes (TLS, and local sockets that the kernel vouches for); "
-        f"load before the run {os.getloadavg()[0]:.2f}."
-    )
-
-
-def number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}" if value >= 10 else f"{value:,.2f}"
 
 
 def table(rows: list[Row], found: dict[str, dict[str, Any]]) -> list[str]:
@@ -189,11 +138,11 @@ def main() -> None:
 
     if whole:
         raw["start"] = {system: [start_once(python, system) for _ in range(3)] for system, python in pythons.items()}
-    (HERE.parent.parent / "build").mkdir(exist_ok=True)
-    with open(HERE.parent.parent / "build" / "bench-errors.log", "w") as errors:
+    BUILD.mkdir(exist_ok=True)
+    with open(BUILD / "bench-errors.log", "w") as errors:
         systems = {
-            "shoal": System(sys.executable, "rows_shoal.py", errors),
-            "ray": System(options.ray_python, "rows_ray.py", errors),
+            "shoal": System(sys.executable, HERE / "rows_shoal.py", errors),
+            "ray": System(options.ray_python, HERE / "rows_ray.py", errors),
         }
         raw["rows"] = compare(rows, rounds, systems)
         systems["ray"].close()
@@ -202,7 +151,7 @@ def main() -> None:
         systems["shoal"].close()
         if whole:
             # A process that has not held a million objects before, whose memory it would use again.
-            fresh = System(sys.executable, "rows_shoal.py", errors)
+            fresh = System(sys.executable, HERE / "rows_shoal.py", errors)
             raw["memory"] = fresh.run("memory_per_queued_task", 1_000_000)
             raw["growth"] = {count: fresh.run("many_tasks", count) for count in GROWTH}
             fresh.close()
@@ -212,11 +161,7 @@ def main() -> None:
         raw["memcpy"] = memcpy_rate()
         lines += ["", f"Copying 800 MB in memory runs at {raw['memcpy']:.1f} GB/s here.", "", *_start_lines(raw)]
         lines += ["", *_limit_lines(raw)]
-    text = "\n".join(lines)
-    print(text)
-    if options.output is not None:
-        options.output.with_suffix(".md").write_text(f"# `make bench-core`\n\n{text}\n")
-        options.output.with_suffix(".json").write_text(json.dumps(raw, indent=1) + "\n")
+    write(options.output, "make bench-core", lines, raw)
 
 
 def _start_lines(raw: dict[str, Any]) -> list[str]:

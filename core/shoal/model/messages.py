@@ -636,7 +636,7 @@ class SegmentData(NamedTuple):
     """Source -> reader; ``data`` is None when there is no such segment. It may be a view; see :data:`BULKY`."""
 
     request: int
-    data: bytes | None
+    data: bytes | memoryview | None
 
 
 class FreeSegment(NamedTuple):

@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 from shoal.model import messages as m
 from shoal.model.errors import ObjectLostError, ShoalError
+from shoal.runtime.lending import Lending, map_for_reading
 from shoal.runtime.peers import Peers
 from shoal.runtime.pulling import SegmentPuller
 from shoal.runtime.scope import Scope
-from shoal.runtime.store import COPY_SUFFIX, Draft, Store, is_copy, is_segment_here, read_range
+from shoal.runtime.store import COPY_SUFFIX, Draft, Store, is_copy, is_segment_here
 from shoal.state import sources
 from shoal.state.strays import Strays
 from shoal.transport.comms import Security
@@ -51,6 +52,7 @@ class SegmentService:
         self._store = store
         self._show_owner = show_owner
         self._strays = Strays()
+        self._lending = Lending()
         self._scope = scope
         self._sources = sources.Sources(store.holder)
         #: Streams of those who have asked for a source.
@@ -83,6 +85,7 @@ class SegmentService:
                 self._scope.start(self._send_range(stream, message))
             case m.FreeSegment(path):
                 if self._is_ours(path):
+                    self._lending.freed(path)
                     self._store.free(os.path.basename(path))
                     self._sources.freed(path)
                     self._carry_out()
@@ -111,6 +114,7 @@ class SegmentService:
 
     async def tend(self) -> None:
         """Keep the store within its limits, and have copies and strays dropped that nobody needs."""
+        self._lending.tend()
         await asyncio.to_thread(self._store.tend)
         names = [found.name for found in self._store.segments() if not is_copy(found.name)]
         for owner_id, seen in self._strays.look(names, time.monotonic()).items():
@@ -144,9 +148,12 @@ class SegmentService:
             stream.send_nowait(m.SegmentPulled(request, path, "", False))
 
     async def _send_range(self, stream: Stream, read: m.ReadSegment) -> None:
-        data = None
-        if self._is_ours(read.path):
-            data = await asyncio.to_thread(read_range, read.path, read.offset, read.length)
+        whole = self._lending.find(read.path)
+        if whole is None and self._is_ours(read.path):
+            whole = await asyncio.to_thread(map_for_reading, read.path)
+            if whole is not None:
+                self._lending.keep(read.path, whole)
+        data = whole[read.offset : read.offset + read.length] if whole is not None else None
         stream.send_nowait(m.SegmentData(read.request, data))
 
     async def _list(self, stream: Stream, request: int, most: int) -> None:

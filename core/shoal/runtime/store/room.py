@@ -29,13 +29,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shoal.model.amounts import format_nbytes
 from shoal.model.errors import ObjectStoreFullError
 from shoal.runtime.serialization import Frame
 from shoal.runtime.store.ledger import Account, Ledger
-from shoal.runtime.store.segment import OBJECTS, SPILLED, is_named, padded, try_lock, unlock
+from shoal.runtime.store.segment import OBJECTS, SPILLED, is_named, layout, try_lock, unlock
 
 DRAFTS, LEAVING, WARM, LAYOUT, LEDGER, SPILLING = "drafts", "leaving", "warm", "layout.json", "ledger", "spilling"
 #: In the order in which a file moves from one to the next.
@@ -45,9 +45,10 @@ COPY_SUFFIX = ".copy"
 #: Ends the names of files that are on their way to disk.
 DRAFT_SUFFIX = ".draft"
 
-#: Segments from this size on are written through a mapping, which is kept for the next that uses the same file.
+#: Segments from this size on that take a warm file are written through a mapping, which is kept for the next. In a new
+#: file that would be twice as slow: mapping its pages clears them first.
 MAPPED_NBYTES = 4 << 20
-#: Mappings kept, and bytes copied before other threads get their turn.
+#: Mappings kept, and bytes copied before other threads get their turn where the copy itself does not let them.
 MAX_MAPPINGS, PIECE = 32, 8 << 20
 #: A warm file is used for segments that need a quarter of it or more.
 WASTE = 4
@@ -90,19 +91,8 @@ class Draft:
         self._path = path
         self._descriptor = descriptor
         self.nbytes = nbytes
-        self.is_mapped = nbytes >= MAPPED_NBYTES and hasattr(os, "posix_fallocate")
-        self._warm_nbytes = warm_nbytes
-
-    def allocate(self) -> None:
-        """Have the file system set the memory aside: writing to a mapped page without would end the process.
-
-        Raises
-        ------
-        OSError
-            It has no room (``ENOSPC``), though the limit is not reached.
-        """
-        if self.is_mapped and self._warm_nbytes < self.nbytes:
-            os.posix_fallocate(self._descriptor, self._warm_nbytes, self.nbytes - self._warm_nbytes)
+        # Of a file with a hole, a mapping might find no memory, which ends the process.
+        self.is_mapped = MAPPED_NBYTES <= nbytes <= warm_nbytes
 
     def fill(self, frames: Sequence[Frame]) -> None:
         """Write *frames*, each aligned.
@@ -112,29 +102,32 @@ class Draft:
         OSError
             The file system is full (``ENOSPC``), though the limit is not reached.
         """
+        positions, _ = layout([nbytes_of(frame) for frame in frames])
         if not self.is_mapped:
-            position = 0
-            for frame in frames:
+            for position, frame in zip(positions, frames, strict=True):
                 self.write(position, frame)
-                position += padded(nbytes_of(frame))
             return
         with self._room.mapping(self._descriptor, self.nbytes) as target:
-            position = 0
-            for frame in frames:
-                size = nbytes_of(frame)
-                source = memoryview(frame).cast("B") if size else memoryview(b"")
-                for begin in range(0, size, PIECE):
-                    end = min(size, begin + PIECE)
-                    target[position + begin : position + end] = source[begin:end]
-                position += padded(size)
+            for position, frame in zip(positions, frames, strict=True):
+                copy(frame, target[position : position + nbytes_of(frame)])
 
     def write(self, position: int, data: Frame) -> None:
-        """Write some of it."""
+        """Write some of it, making room if the file system is full before the limit is reached.
+
+        Raises
+        ------
+        OSError
+            No room could be made (``ENOSPC``).
+        """
         size = nbytes_of(data)
         view = memoryview(data).cast("B") if size else memoryview(b"")
         written = 0
         while written < size:
-            written += os.pwrite(self._descriptor, view[written:], position + written)
+            try:
+                written += os.pwrite(self._descriptor, view[written:], position + written)
+            except OSError as error:
+                if error.errno != errno.ENOSPC or not self._room.make_room(size - written, no_space=True):
+                    raise
 
     def publish(self, path: str) -> None:
         """Make it the segment at *path*, complete as it is; readers come as soon as it has the name.
@@ -208,20 +201,12 @@ class Room:
                 limit=self.limits.memory,
                 holders=(),
             )
-        no_space = False
         while True:
             with self.ledger.changing() as account:
                 draft = self._take_warm(nbytes, account) or self._create(nbytes, account)
             if draft is not None:
-                try:
-                    draft.allocate()
-                    return draft
-                except OSError as error:
-                    draft.discard()
-                    if error.errno != errno.ENOSPC:
-                        raise
-                    no_space = True
-            if not self.make_room(nbytes, no_space=no_space):
+                return draft
+            if not self.make_room(nbytes):
                 if time.monotonic() > deadline:
                     raise self.full(nbytes)
                 time.sleep(0.02)
@@ -349,8 +334,9 @@ class Room:
             if not alone:
                 time.sleep(0.005)
                 return True
-            most = min(self.limits.memory, self.ledger.read()) if no_space else self.limits.memory
-            return self._shrink(max(0, most - nbytes))
+            if no_space:
+                return self._shrink(max(0, min(self.limits.memory, self.ledger.read()) - nbytes), keep_warm=False)
+            return self._shrink(max(0, self.limits.memory - nbytes), keep_warm=True)
 
     def tend(self) -> None:
         """Do what is best done in the background, from time to time: see the constants above."""
@@ -367,23 +353,31 @@ class Room:
         if used > HIGH * self.limits.memory:
             with self._alone() as alone:
                 if alone:
-                    self._shrink(int(LOW * self.limits.memory))
+                    self._shrink(int(LOW * self.limits.memory), keep_warm=False)
 
     def _settle_all(self) -> None:
         for found in self._files(LEAVING):
             with contextlib.suppress(OSError):
                 self._settle(found.path, patient=True)
 
-    def _shrink(self, goal: int) -> bool:
-        """Get the bytes in use down to *goal*; returns whether they are fewer than before."""
+    def _shrink(self, goal: int, *, keep_warm: bool) -> bool:
+        """Get the bytes in use down to *goal*; returns whether they are fewer than before.
+
+        With *keep_warm* those of warm files count as free: a writer waits who will take them, or remove them itself.
+        """
         self._trouble = ""
-        before = self.ledger.read()
+
+        def used() -> int:
+            return self.ledger.read() - (sum(found.nbytes for found in self._files(WARM)) if keep_warm else 0)
+
+        before = used()
         self._settle_all()
-        with self.ledger.changing() as account:
-            for found in sorted(self._files(WARM), key=lambda found: found.used_at):
-                if account.used <= goal:
-                    break
-                self._remove_if_free(found.path, account)
+        if not keep_warm:
+            with self.ledger.changing() as account:
+                for found in sorted(self._files(WARM), key=lambda found: found.used_at):
+                    if account.used <= goal:
+                        break
+                    self._remove_if_free(found.path, account)
         spilled = 0
         for found in self._files(SPILLED):
             if found.name.endswith(DRAFT_SUFFIX):  # of somebody who died: we are alone
@@ -394,19 +388,19 @@ class Room:
         # What is a copy of another node's goes first: it costs nothing.
         candidates = sorted(self._files(OBJECTS), key=lambda found: (not is_copy(found.name), found.used_at))
         for found in candidates:
-            if self.ledger.read() <= goal or self._trouble:
+            if used() <= goal or self._trouble:
                 break
             if is_copy(found.name):
                 with contextlib.suppress(OSError), self.ledger.changing() as account:
                     self._remove_if_free(found.path, account)
             elif spilled + found.nbytes > self.limits.disk:
                 self._trouble = f"the {format_nbytes(self.limits.disk)} that it may use on disk are full"
-            elif self._spill(found):
+            elif self._spill(found, keep_warm=keep_warm):
                 spilled += found.nbytes
-        return self.ledger.read() < before
+        return used() < before
 
-    def _spill(self, found: Found) -> bool:
-        """Move a segment to disk, unless it is mapped; returns whether it was moved."""
+    def _spill(self, found: Found, *, keep_warm: bool) -> bool:
+        """Move a segment to disk, unless it is mapped; returns whether it was moved. Its file may become warm."""
         try:
             descriptor = os.open(found.path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
@@ -425,7 +419,11 @@ class Room:
             # either we find the old name gone, or it finds our copy.
             with contextlib.suppress(FileNotFoundError), self.ledger.changing() as account:
                 if is_named(descriptor, found.path):
-                    remove(found.path, descriptor, account)
+                    if keep_warm and found.nbytes >= WARM_NBYTES:
+                        os.utime(descriptor)
+                        os.rename(found.path, os.path.join(self.directory, WARM, found.name))
+                    else:
+                        remove(found.path, descriptor, account)
                     return True
                 os.unlink(target)
             return False
@@ -511,6 +509,24 @@ def remove(path: str, descriptor: int, account: Account) -> None:
     account.used -= nbytes
 
 
+def copy(source: Frame, target: memoryview) -> None:
+    """Copy bytes within memory: all at once, which is faster than in pieces, and lets other threads run if it can."""
+    import ctypes
+
+    size = nbytes_of(source)
+    if not size:
+        return
+    view = memoryview(source).cast("B")
+    begin: Any = source
+    if not isinstance(source, bytes):
+        if view.readonly:  # nobody tells its address
+            for at in range(0, size, PIECE):
+                target[at : at + PIECE] = view[at : at + PIECE]
+            return
+        begin = ctypes.addressof(ctypes.c_char.from_buffer(view))
+    ctypes.memmove(ctypes.addressof(ctypes.c_char.from_buffer(target)), begin, size)
+
+
 def copy_to_disk(descriptor: int, nbytes: int, target: str) -> None:
     """Copy a file; what is at *target* is complete, or nothing.
 
@@ -522,14 +538,13 @@ def copy_to_disk(descriptor: int, nbytes: int, target: str) -> None:
     draft = target + DRAFT_SUFFIX
     out = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
-        done = 0
-        while done < nbytes:
-            piece = memoryview(os.pread(descriptor, min(nbytes - done, PIECE), done))
-            if not piece:
-                raise OSError(errno.EIO, "the segment ended before its size")
-            done += len(piece)
-            while piece:
-                piece = piece[os.write(out, piece) :]
+        if os.fstat(descriptor).st_size < nbytes:
+            raise OSError(errno.EIO, "the segment ended before its size")
+        with mmap.mmap(descriptor, nbytes, access=mmap.ACCESS_READ) as mapping, memoryview(mapping) as whole:
+            done = 0
+            while done < nbytes:
+                with whole[done : done + PIECE] as piece:
+                    done += os.write(out, piece)
         os.rename(draft, target)
     except BaseException:
         os.unlink(draft)

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 from shoal.runtime.serialization import Frame
 
-ALIGNMENT = 64
+#: Frames begin at multiples of the first; those of the second size or more at a page, as copying there is fastest.
+ALIGNMENT, LARGE, PAGE = 64, 1 << 20, 4096
 #: What this process has mapped, by mapping: where the segment was then.
 mappings: weakref.WeakKeyDictionary[mmap.mmap, str] = weakref.WeakKeyDictionary()
 #: Seconds that a reader waits for a segment which is on its way to disk.
@@ -58,15 +59,19 @@ def map_segment(path: str, sizes: Sequence[int]) -> list[Frame]:
         os.close(descriptor)
 
 
-def read_range(path: str, offset: int, length: int) -> bytes | None:
-    """Read part of a segment for another machine; None if it is gone."""
+def map_whole(path: str) -> memoryview:
+    """Map a segment for whoever passes its bytes on, without looking into them; read-only.
+
+    Raises
+    ------
+    SegmentGone
+        It is not there.
+    OSError
+        There are no more descriptors, or no address space.
+    """
+    descriptor = open_locked(path)
     try:
-        descriptor = open_locked(path)
-    except SegmentGone:
-        return None
-    try:
-        data = _read(descriptor, offset, length)
-        return data if len(data) == length else None
+        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
     finally:
         os.close(descriptor)
 
@@ -140,20 +145,27 @@ def spilled_path(path: str) -> str:
 
 def split(whole: memoryview, sizes: Sequence[int]) -> list[Frame]:
     """Cut the bytes of a segment into its frames."""
-    frames: list[Frame] = []
-    position = 0
-    for size in sizes:
-        frames.append(whole[position : position + size])
-        position += padded(size)
-    return frames
+    positions, _ = layout(sizes)
+    return [whole[position : position + size] for position, size in zip(positions, sizes, strict=True)]
 
 
 def segment_nbytes(sizes: Sequence[int]) -> int:
-    return sum(padded(size) for size in sizes)
+    return layout(sizes)[1]
 
 
-def padded(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+def layout(sizes: Sequence[int]) -> tuple[list[int], int]:
+    """Return where the frames of these sizes begin in a segment, and how long it is."""
+    positions = []
+    end = 0
+    for size in sizes:
+        position = _round_up(end, PAGE if size >= LARGE else ALIGNMENT)
+        positions.append(position)
+        end = _round_up(position + size, ALIGNMENT)
+    return positions, end
+
+
+def _round_up(position: int, unit: int) -> int:
+    return -(-position // unit) * unit
 
 
 def _read(descriptor: int, offset: int, length: int) -> bytes:
