@@ -260,8 +260,8 @@ that is there already. *Warm files*: put, free, put. *Memory*: PSS of the driver
 shared memory counts once. *State dict*: 403 MB, random weights; actors call `load_state_dict(assign=True)` and run
 the model; torch is imported before. *Transfer*: between two network namespaces on this machine, TLS, each with a
 shared memory of its own; timed from a task's submission to its result, for shoal and Dask alike. *Spilling*: 24
-values of 96 MB are put into a store of 1 GiB that is full; what has gone to disk, by the time that takes, beside as many
-files from as much memory; to the end of `sync`, and without.
+values of 96 MB are put into a store of 1 GiB that is full; what has gone to disk, by the time that takes, beside as
+many files from as much memory; to the end of `sync`, and without.
 """
 
 

@@ -294,6 +294,15 @@ class BaseOwner(abc.ABC):
     def is_ready(self, ref: ObjectRef) -> bool:
         return self._entry(ref).payload is not None
 
+    def location_of(self, object_id: str) -> m.Payload | None:
+        """Return where a large value lies, for who gets a ref to it: it need not ask then.
+
+        One that contains refs has to be asked for, as its reader becomes a holder of those.
+        """
+        entry = self.table.get(object_id)
+        payload = entry.payload if entry is not None and not entry.contained else None
+        return payload if payload is not None and payload[0] == payloads.SEGMENT else None
+
     def num_objects(self) -> int:
         """How many objects this process owns or borrows."""
         return len(self.table)
@@ -546,8 +555,8 @@ class BaseOwner(abc.ABC):
         """Whether an object that is not ready is to be made by a call of an actor."""
 
     @abc.abstractmethod
-    def hold(self, object_id: str, owner_address: str) -> ObjectRef:
-        """Make a ref that has arrived inside a value."""
+    def hold(self, object_id: str, owner_address: str, location: m.Payload | None = None) -> ObjectRef:
+        """Make a ref that has arrived inside a value; *location* is where its own value was when it set out."""
 
     @abc.abstractmethod
     def drop_nowait(self, object_id: str) -> None:

@@ -264,7 +264,7 @@ class InlineOwner(BaseOwner):
         producer = self._producers.get(object_id.partition(".")[0])
         return producer is not None and bool(producer.work.target.method)
 
-    def hold(self, object_id: str, owner_address: str) -> ObjectRef:
+    def hold(self, object_id: str, owner_address: str, location: m.Payload | None = None) -> ObjectRef:
         self.table.retain(object_id, "", counted=True)
         return ObjectRef(object_id, owner_address, self)
 

@@ -208,8 +208,8 @@ class Owner(BaseOwner):
         self.inbox.put(look, None)  # behind its submission
         return answer.result(ANSWER_TIMEOUT)
 
-    def hold(self, object_id: str, owner_address: str) -> ObjectRef:
-        return self.ownership.hold_from_any_thread(object_id, owner_address)
+    def hold(self, object_id: str, owner_address: str, location: m.Payload | None = None) -> ObjectRef:
+        return self.ownership.hold_from_any_thread(object_id, owner_address, location)
 
     def drop_nowait(self, object_id: str) -> None:
         self.inbox.put(self._drop, object_id)

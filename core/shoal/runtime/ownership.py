@@ -33,13 +33,13 @@ class Ownership:
         self._peers = peers
         self._on_freed = on_freed
 
-    def hold_from_any_thread(self, object_id: str, owner_address: str) -> ObjectRef:
+    def hold_from_any_thread(self, object_id: str, owner_address: str, location: m.Payload | None = None) -> ObjectRef:
         """Make a ref that has arrived inside a value."""
         if owner_address == self._peers.address:
             self.table.retain(object_id, "", counted=True)
         else:
             in_task = get_current() is not None
-            if self.table.retain(object_id, owner_address, counted=not in_task) and not in_task:
+            if self.table.retain(object_id, owner_address, counted=not in_task, payload=location) and not in_task:
                 self._owner.inbox.put(self._tell_borrow, (object_id, owner_address, 1))
         return ObjectRef(object_id, owner_address, self._owner)
 

@@ -11,6 +11,7 @@ from shoal.model.errors import NotInitializedError, SerializationError
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+    from shoal.model.messages import Payload
     from shoal.runtime.base_owner import BaseOwner
 
 _collector = threading.local()
@@ -110,13 +111,14 @@ class ObjectRef:
     def __reduce__(self) -> tuple[Any, ...]:
         check_travels(self, "the object")
         _collector.found.append(self)
-        return _rebuild, (self._id, self._owner_address)
+        location = self._owner.location_of(self._id)
+        return _rebuild, (self._id, self._owner_address, *([location] if location is not None else []))
 
 
-def _rebuild(object_id: str, owner_address: str) -> ObjectRef:
+def _rebuild(object_id: str, owner_address: str, location: Payload | None = None) -> ObjectRef:
     if _current_owner is None:
         raise NotInitializedError("This process has no shoal runtime, so it cannot hold object refs.")
-    return _current_owner().hold(object_id, owner_address)
+    return _current_owner().hold(object_id, owner_address, location)
 
 
 def check_travels(what: object, kept: str) -> None:

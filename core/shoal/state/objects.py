@@ -101,16 +101,16 @@ class ObjectTable:
         entry = self._entries[object_id] = Entry(object_id, "", payload, 1, contained=tuple(contained))
         return entry
 
-    def retain(self, object_id: str, owner: str, *, counted: bool) -> bool:
+    def retain(self, object_id: str, owner: str, *, counted: bool, payload: Payload | None = None) -> bool:
         """Hold one more local ref; returns whether this process has just become a borrower.
 
-        ``counted`` says whether the owner then knows already.
+        ``counted`` says whether the owner then knows already, ``payload`` where the value was when the ref set out.
         """
         with self._lock:
             entry = self._entries.get(object_id)
             new = entry is None
             if entry is None:
-                entry = self._entries[object_id] = Entry(object_id, owner, counted=counted)
+                entry = self._entries[object_id] = Entry(object_id, owner, payload, counted=counted)
                 if not counted:
                     self._uncounted[object_id] = entry
             entry.local += 1

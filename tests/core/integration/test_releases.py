@@ -88,3 +88,22 @@ def test_an_actor_whose_call_of_itself_was_cancelled_can_end(settled, wait_until
 
 def living_actors():
     return {row["id"] for row in shoal.snapshot()["actors"] if row["state"] == "alive"}
+
+
+def test_refs_to_large_values_carry_where_they_are(cluster):
+    """Whoever gets one inside a value reads it without asking its owner, though not what holds refs itself."""
+
+    @shoal.remote
+    def known(box):
+        table = box[0]._owner.table
+        return [table.get(ref.id).payload is not None for ref in box]
+
+    large = shoal.put(bytes(200_000))
+    holds = shoal.put([large, bytes(200_000)])
+    assert shoal.get(known.remote([large, shoal.put(1), holds]), timeout=30) == [True, False, False]
+
+    @shoal.remote
+    def read(box):
+        return len(shoal.get(shoal.get(box[0])[0]))
+
+    assert shoal.get(read.remote([holds]), timeout=30) == 200_000
