@@ -264,7 +264,7 @@ class World:
             for message in stream.coming if stream.process.alive else ():
                 if isinstance(message, m.Run) and not stream.other.process.alive:
                     continue
-                if not isinstance(message, m.Borrow | m.Locate | m.Lost) and object_id in mentioned(self, message):
+                if object_id in brought(self, message):
                     raise AssertionError(f"{self.names[object_id]} is freed while it travels in {show(self, message)}")
 
     def check_waits(self) -> None:
@@ -672,6 +672,9 @@ class NoActors:
     def give_up(self, work: Work) -> bool:
         return False
 
+    def cancel(self, work: Work, *, recursive: bool) -> bool:
+        return False
+
     def keeps_arguments(self, object_id: str) -> bool:
         return False
 
@@ -845,18 +848,24 @@ def ids_in(world: World, payload: m.Payload) -> list[str]:
     return [found.decode() for frame in frames for found in _IDS.findall(frame[:8192])]
 
 
-def mentioned(world: World, message: Any) -> list[str]:
-    """Return the objects that a message is about, or whose refs it brings."""
+def brought(world: World, message: Any) -> list[str]:
+    """Return the objects whose refs a message brings."""
     match message:
         case m.Run():
             return [found for part in (message.args, *message.dependencies) for found in ids_in(world, part)]
-        case m.Done():
-            return [*ids_in(world, message.payload), *(object_id for object_id, _ in message.retained)]
-        case m.Located():
-            return [message.object_id, *ids_in(world, message.payload)]
-        case m.Borrow() | m.Locate() | m.Lost():
-            return [message.object_id]
+        case m.Done() | m.Located():
+            return ids_in(world, message.payload)
     return []
+
+
+def mentioned(world: World, message: Any) -> list[str]:
+    """Return the objects that a message is about, too."""
+    match message:
+        case m.Done():
+            return [*brought(world, message), *(object_id for object_id, _ in message.retained)]
+        case m.Borrow() | m.Locate() | m.Lost() | m.Located():
+            return [message.object_id, *brought(world, message)]
+    return brought(world, message)
 
 
 def show(world: World, message: Any) -> str:
