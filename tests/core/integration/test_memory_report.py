@@ -87,11 +87,13 @@ def test_variables_hold_refs_wherever_they_are_inside(cluster, names):
 
 def test_arrays_tensors_frames_and_arrow_hold_memory(cluster, names):
     import pandas
+    import pyarrow
     import torch
 
     values = {
         "array": np.ones(NBYTES),
         "frame": pandas.DataFrame({"x": np.arange(NBYTES)}),
+        "table": pyarrow.table({"x": np.arange(NBYTES)}),
         "tensor": torch.ones(NBYTES),
         "model": torch.nn.Linear(1000, 500),
     }
