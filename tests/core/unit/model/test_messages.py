@@ -39,6 +39,7 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
         float: NUMBERS,
         bool: st.booleans(),
         bytes: st.binary(max_size=50),
+        memoryview: st.binary(max_size=50),  # as which it arrives
         dict[str, str]: VERSIONS,
     }
     if annotation in simple:
