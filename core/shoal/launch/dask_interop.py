@@ -32,6 +32,7 @@ from shoal.model.messages import Payload
 from shoal.runtime import payload as payloads
 from shoal.runtime.base_owner import BaseOwner
 from shoal.runtime.inline import InlineOwner
+from shoal.runtime.lineage import Origin
 from shoal.runtime.owner import Owner
 from shoal.runtime.refs import ObjectRef
 
@@ -40,7 +41,7 @@ CONNECT_TIMEOUT, CLOSE_TIMEOUT = 10.0, 5.0
 #: What is there already is stored before Dask does other work: it may then let its own copy go.
 PRIORITY = 1
 #: Why a value that is lost with its node is not made again.
-FROM_DASK = "Dask made it, not a task of shoal's"
+FROM_DASK = Origin("Dask made it, not a task of shoal's", "Dask")
 
 
 class DaskLink:

@@ -352,6 +352,8 @@ class Agent:
                     cause = self._causes.pop(report["executor_id"], "") or describe_end(
                         report["status"], report["peak"]
                     )
+                    # What it owned nobody can ask for any more; what it made for others bears their names.
+                    self._scope.start(asyncio.to_thread(self.store.free_of, report["executor_id"]))
                     self._pool.exited(report["executor_id"], cause)
                     self._carry_out()
                     self._remove_logs(report["executor_id"])

@@ -21,6 +21,23 @@ MAX_EACH, MAX_ALL = 200_000, 3_000_000
 #: Leads out of the values that a variable stands for.
 _BARRIERS = (types.ModuleType, type, types.FrameType, types.CodeType)
 _ATOMS = (str, bytes, int, float, complex, bool, type(None))
+#: What lends memory, by its class: these alone are asked. A foreign object may do anything when it is: write into
+#: itself, load what it stands for, wait.
+_LENDERS = {
+    ("numpy", "ndarray"): "numpy",
+    ("torch", "Tensor"): "torch",
+    ("torch", "UntypedStorage"): "torch",
+    ("torch", "TypedStorage"): "torch",
+    ("pyarrow", "_PandasConvertible"): "arrow",
+    ("pyarrow", "_Tabular"): "arrow",
+    ("pyarrow", "Buffer"): "arrow",
+}
+
+
+#: Asks a class and not its own class, which may have other ideas.
+_MODULE: Any = vars(type)["__module__"]
+_MRO: Any = vars(type)["__mro__"]
+_NAME: Any = vars(type)["__name__"]
 
 
 class Variable(NamedTuple):
@@ -129,9 +146,9 @@ def find_holders(namespace: Namespace) -> tuple[dict[str, Held], dict[str, Held]
         looked_at = 0
         for found in _walk(variable.value, barriers, ranges):
             looked_at += 1
-            if isinstance(found, ObjectRef):
-                refs.setdefault(found.id, Held([], [])).add(variable)
-            elif isinstance(found, str):
+            if type(found) is ObjectRef:
+                refs.setdefault(found._id, Held([], [])).add(variable)
+            elif type(found) is str:
                 segments.setdefault(found, Held([], [])).add(variable)
             if looked_at > min(budget, MAX_EACH):
                 break
@@ -146,7 +163,7 @@ class _Ranges:
         import ctypes
 
         found = []
-        for mapping, path in list(mappings.items()):
+        for mapping, path in mappings():
             try:
                 begin = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
                 found.append((begin, begin + len(mapping), path))
@@ -173,48 +190,69 @@ def _walk(root: object, barriers: set[int], ranges: _Ranges) -> Iterator[object]
     todo: list[Any] = [root]
     while todo:
         value = todo.pop()
-        if isinstance(value, _ATOMS) or id(value) in seen:
+        cls = type(value)  # never `isinstance`, which asks the object
+        if cls in _ATOMS or id(value) in seen:
             continue
         seen.add(id(value))
-        if isinstance(value, ObjectRef):
+        if cls is ObjectRef:
             yield value
             continue
-        if isinstance(value, _BARRIERS):
+        if issubclass(cls, _BARRIERS):
             continue
-        for address in _addresses(value) if ranges else ():
+        for address in _addresses(value, cls) if ranges else ():
             path = ranges.find(address)
             if path is not None:
                 yield path
         yield None
-        if isinstance(value, types.FunctionType):
+        if cls is types.FunctionType:
             todo += [value.__closure__, value.__defaults__, value.__kwdefaults__, value.__dict__]
-        elif not _is_of_shoal(value):
+        elif not _is_of_shoal(cls):
             todo += gc.get_referents(value)
-            if isinstance(value, memoryview):
+            if cls is memoryview:
                 todo.append(value.obj)
 
 
-def _is_of_shoal(value: object) -> bool:
+def _module_of(cls: type) -> str:
+    """Return the module of a class, whatever its own class makes of that."""
+    try:
+        module = _MODULE.__get__(cls)
+    except AttributeError:
+        return ""
+    return module if type(module) is str else ""
+
+
+def _is_of_shoal(cls: type) -> bool:
     """Our own machinery knows every object; a handle or a generator of refs is a user's."""
-    module = type(value).__module__
-    return module.startswith("shoal.") and not module.startswith(("shoal.api.", "shoal.runtime.yields"))
+    module = _module_of(cls)
+    return module.startswith("shoal.") and not module.startswith(
+        ("shoal.api.actors", "shoal.api.actor_pool", "shoal.api.distributed_queue", "shoal.runtime.yields")
+    )
 
 
-def _addresses(value: Any) -> Iterator[int]:
+def _lender(cls: type) -> str:
+    """Return what kind of lender of memory the instances of a class are; "" if none."""
+    for base in _MRO.__get__(cls):
+        kind = _LENDERS.get((_module_of(base).partition(".")[0], _NAME.__get__(base)))
+        if kind is not None:
+            return kind
+    return ""
+
+
+def _addresses(value: Any, cls: type) -> Iterator[int]:
     """Give the addresses of the memory that an array, a tensor or an Arrow value uses."""
     import ctypes
 
-    package = type(value).__module__.partition(".")[0]
+    kind = _lender(cls)
     try:
-        if package == "numpy" and hasattr(value, "__array_interface__"):
+        if kind == "numpy":
             yield value.__array_interface__["data"][0]
-        elif hasattr(value, "data_ptr"):
+        elif kind == "torch":
             yield value.data_ptr()
-        elif package == "pyarrow":
+        elif kind == "arrow":
             yield from _arrow_addresses(value)
-        elif isinstance(value, memoryview) and value.contiguous and not value.readonly and value.nbytes:
+        elif cls is memoryview and value.contiguous and not value.readonly and value.nbytes:
             yield ctypes.addressof(ctypes.c_char.from_buffer(value))
-    except Exception:  # whatever foreign objects do when they are asked
+    except Exception:  # one without memory, such as a tensor on no device
         return
 
 

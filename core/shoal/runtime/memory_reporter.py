@@ -79,7 +79,10 @@ def report(owner: BaseOwner, limit: int, seconds: float) -> MemoryReport:
 
 def name_holders(owner: BaseOwner, error: ObjectStoreFullError) -> ObjectStoreFullError:
     """Say of the segments that fill a store what they are, as far as this process knows."""
-    refs, segments = find_holders(get_namespace())
+    try:
+        refs, segments = find_holders(get_namespace())
+    except Exception:  # whatever is wrong with the variables, the store is full
+        refs, segments = {}, {}
     rows = _Rows(owner, refs, segments, {}, {})
     known = {
         _name(entry.payload[2]): row

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import sys
+import threading
+import unittest.mock
 
 import numpy as np
 import pytest
@@ -42,7 +45,7 @@ def test_sizes_places_and_makers(cluster, names):
     names(stored=stored, made=made, small=small)
     row = row_of(stored)
     assert (row.where, row.made_by, row.held_by, row.mapped) == ("memory", "put", ("`stored`",), False)
-    assert NBYTES <= row.nbytes < NBYTES + 1000 and len(row.nodes) == 1
+    assert NBYTES <= row.nbytes < NBYTES + 5000 and len(row.nodes) == 1
     assert row_of(made).made_by == "make"
     assert row_of(small).where == "inline" and 0 < row_of(small).nbytes < 100
     report = shoal.memory(limit=2)
@@ -115,7 +118,7 @@ def test_other_values_and_other_processes_hold_too(cluster, names):
     (keeps,) = [name for name in holders_of(argument) if name.startswith("actor `Keeper` on node-")]
     shoal.get(keeper.store.remote(3 * NBYTES), timeout=30)
     rows = [row for row in shoal.memory(limit=100).objects if row.owner == keeps]
-    assert len(rows) == 1 and 3 * NBYTES <= rows[0].nbytes < 3 * NBYTES + 1000 and not rows[0].object_id
+    assert len(rows) == 1 and 3 * NBYTES <= rows[0].nbytes < 3 * NBYTES + 5000 and not rows[0].object_id
 
 
 def test_arguments_of_work_that_waits(cluster, names):
@@ -167,3 +170,72 @@ def test_what_only_a_traceback_keeps_can_be_released(cluster, names):
 def test_bad_input(cluster, options):
     with pytest.raises(shoal.errors.OptionError):
         shoal.memory(**options)
+
+
+class Writes(collections.defaultdict):
+    def __getattr__(self, name):
+        return self[name]
+
+
+class Unbound:
+    @property
+    def __class__(self):
+        raise RuntimeError("unbound")
+
+
+class Stops:
+    def __getattribute__(self, name):
+        raise KeyboardInterrupt
+
+
+class Nameless(type):
+    @property
+    def __module__(cls):
+        raise ValueError
+
+
+class Odd(metaclass=Nameless):
+    pass
+
+
+def test_whatever_variables_there_are_none_is_asked(cluster, names):
+    array = shoal.get(shoal.put(np.ones(NBYTES)))  # something to look for
+    writes = Writes(lambda: None, lr=0.1)
+    names(
+        mock=unittest.mock.MagicMock(), writes=writes, unbound=Unbound(), stops=Stops(), odd=Odd(), cls=Odd, array=array
+    )
+    assert any(row.held_by == ("`array` (its memory)",) for row in shoal.memory(limit=100).objects)
+    assert dict(writes) == {"lr": 0.1}
+
+
+def test_other_threads_may_map_meanwhile(cluster, names):
+    ref = shoal.put(np.ones(NBYTES))
+    names(ref=ref)
+    done = threading.Event()
+
+    def get() -> None:
+        while not done.is_set():
+            shoal.get(ref)
+
+    threads = [threading.Thread(target=get) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            assert holders_of(ref)[0] == "`ref`"
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_what_a_dead_actor_owned_is_gone_at_once(cluster, names, wait_until):
+    keeper = Keeper.remote()
+    shoal.get(keeper.store.remote(7 * NBYTES), timeout=30)
+
+    def is_there() -> bool:
+        return any(7 * NBYTES <= row.nbytes < 7 * NBYTES + 5000 for row in shoal.memory(limit=100).objects)
+
+    assert is_there()
+    shoal.kill(keeper)
+    wait_until(lambda: not is_there(), "the release", timeout=5.0)

@@ -58,10 +58,10 @@ def spill_root() -> Path:
 def default_limits(node_memory: float) -> Limits:
     """Return the limits of a store on a node that has *node_memory* bytes, and never more than there is room for."""
     memory = min(MEMORY_SHARE * node_memory, FREE_SHARE * shutil.disk_usage(default_root()).free)
-    try:
-        disk = DISK_SHARE * shutil.disk_usage(spill_root()).free
-    except OSError:
-        disk = 0.0  # writing there will say why
+    directory = spill_root().absolute()
+    while not directory.exists():  # it will be made when it is needed
+        directory = directory.parent
+    disk = DISK_SHARE * shutil.disk_usage(directory).free
     return Limits(int(memory), int(disk))
 
 

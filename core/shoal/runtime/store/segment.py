@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import threading
 import time
 import weakref
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from shoal.runtime.serialization import Frame
 #: Frames begin at multiples of the first; those of the second size or more at a page, as copying there is fastest.
 ALIGNMENT, LARGE, PAGE = 64, 1 << 20, 4096
 #: What this process has mapped, by mapping: where the segment was then.
-mappings: weakref.WeakKeyDictionary[mmap.mmap, str] = weakref.WeakKeyDictionary()
+_mappings: weakref.WeakKeyDictionary[mmap.mmap, str] = weakref.WeakKeyDictionary()
+_mappings_lock = threading.Lock()
 #: Seconds that a reader waits for a segment which is on its way to disk.
 LOCK_TIMEOUT = 60.0
 #: In the directory of a node's store: segments in memory, those on disk (a link), and what the rest is for is said
@@ -50,13 +52,20 @@ def map_segment(path: str, sizes: Sequence[int]) -> list[Frame]:
         try:
             # The mapping keeps a duplicate of the descriptor, and with it the lock, until the last view of it goes.
             mapping = mmap.mmap(descriptor, nbytes, access=mmap.ACCESS_COPY)
-            mappings[mapping] = path
+            with _mappings_lock:
+                _mappings[mapping] = path
             whole = memoryview(mapping)
         except OSError:  # no more descriptors or address space: a copy needs neither
             whole = memoryview(bytearray(_read(descriptor, 0, nbytes)))
         return split(whole, sizes)
     finally:
         os.close(descriptor)
+
+
+def mappings() -> list[tuple[mmap.mmap, str]]:
+    """Return what this process has mapped, and where each segment was then."""
+    with _mappings_lock:
+        return list(_mappings.items())
 
 
 def map_whole(path: str) -> memoryview:
