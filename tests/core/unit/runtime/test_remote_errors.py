@@ -58,6 +58,7 @@ class Silent:
     """Stands where an owner would."""
 
     def drop_nowait(self, object_id: str) -> None: ...
+    def location_of(self, object_id: str) -> None: ...
 
 
 def caught(function: Callable[..., Any], *args: Any) -> BaseException:

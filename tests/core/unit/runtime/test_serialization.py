@@ -28,6 +28,9 @@ class Holders:
     def __init__(self) -> None:
         self.dropped: list[str] = []
 
+    def location_of(self, object_id: str) -> None:
+        return None
+
     def drop_nowait(self, object_id: str) -> None:
         self.dropped.append(object_id)
 

@@ -96,7 +96,7 @@ class Calls:
 
 
 def make_ref(object_id: str) -> ObjectRef:
-    owner = types.SimpleNamespace(drop_nowait=lambda object_id: None)
+    owner = types.SimpleNamespace(drop_nowait=lambda object_id: None, location_of=lambda object_id: None)
     return ObjectRef(object_id, "tls://127.0.0.1:1", owner)  # type: ignore[arg-type]
 
 
