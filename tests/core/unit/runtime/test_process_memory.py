@@ -65,10 +65,14 @@ def test_its_own(start):
 
 def test_what_a_fork_shares_counts_once(start):
     pid = start(FORKS)
-    groups = find_groups([pid])
-    assert len(groups[pid]) == 2 and groups[pid][0] == pid
-    assert NBYTES < private_memory(groups)[pid] < NBYTES + 30 * MIB
-    assert roughly(groups) > 2 * NBYTES
+    deadline = time.monotonic() + 10
+    while True:  # whoever is scheduled last has not touched its own memory yet
+        groups = find_groups([pid])
+        if len(groups[pid]) == 2 and NBYTES < private_memory(groups)[pid] < NBYTES + 40 * MIB:
+            break
+        assert time.monotonic() < deadline, (groups, private_memory(groups), roughly(groups))
+        time.sleep(0.02)
+    assert groups[pid][0] == pid and roughly(groups) > 1.9 * NBYTES
 
 
 def test_what_it_has_started_counts_as_its(start):
