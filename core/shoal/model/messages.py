@@ -568,11 +568,12 @@ class Located(NamedTuple):
 
 
 class Borrow(NamedTuple):
-    """Anybody -> owner: ``borrower`` holds the object (+1) or has let it go (-1)."""
+    """Anybody -> owner: ``borrower``, at ``address``, holds the object (+1) or has let it go (-1 for each time)."""
 
     object_id: str
     borrower: str
     change: int
+    address: str
 
 
 class PullSegment(NamedTuple):

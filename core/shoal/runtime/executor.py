@@ -177,6 +177,9 @@ class Executor:
             self._stop_if_done()
             return
         assert self._lane is not None
+        pending = self._pending.get(item.run.task_id)
+        if pending is not None and pending.run.attempt > item.run.attempt:
+            return  # what a broken connection had brought is read after what the next one has
         self._pending[item.run.task_id] = item
         self._lane.put(item)
 
@@ -218,7 +221,9 @@ class Executor:
             if item.stream is not None and item.stream.closed:
                 self._pending.pop(task_id, None)
         for task_id, item in list(self._active.items()):
-            if item.stream is not None and item.stream.closed and not item.run.lease_id:
+            cut_off = item.stream is not None and item.stream.closed
+            # The same call may wait here already, come once more over another stream.
+            if cut_off and not item.run.lease_id and task_id not in self._pending:
                 self._cancel(task_id, force=False, recursive=True)
         self._recipes = {
             (stream, number): recipe
@@ -277,6 +282,8 @@ class Executor:
         item, index, payload, contained = value
         stream = item.stream
         assert stream is not None
+        if stream.closed:
+            return
         handed = self.owner.ownership.hand_over(contained, stream.peer_id, stream.address)
         stream.send_nowait(m.Yielded(item.run.task_id, item.run.attempt, index, payload, handed))
 
@@ -300,8 +307,11 @@ class Executor:
         item, payload, contained = outcome.item, outcome.payload, outcome.contained
         stream = item.stream
         if stream is None:
-            self.owner.ownership.borrow_retained()
+            self.owner.ownership.borrow_retained(item.run.task_id)
             self._tell_agent(m.ActorCreated(self._bound.lease_id, payload if payloads.is_error(payload) else ()))
+            return
+        if stream.closed:  # nobody takes what would be handed over, or speaks for us
+            self.owner.ownership.borrow_retained(item.run.task_id)
             return
         handed: Sequence[object] = ()
         if contained:
@@ -310,7 +320,7 @@ class Executor:
                 handed = tuple(hand_over(refs, stream.peer_id, stream.address) for refs in contained)
             else:
                 handed = hand_over(contained, stream.peer_id, stream.address)
-        retained = self.owner.ownership.retained()
+        retained = self.owner.ownership.retained(item.run.task_id)
         stream.send_nowait(
             m.Done(item.run.task_id, item.run.attempt, payload, outcome.seconds, tuple(handed), retained)
         )

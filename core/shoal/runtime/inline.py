@@ -265,7 +265,7 @@ class InlineOwner(BaseOwner):
         return producer is not None and bool(producer.work.target.method)
 
     def hold(self, object_id: str, owner_address: str, location: m.Payload | None = None) -> ObjectRef:
-        self.table.retain(object_id, "", counted=True)
+        self.table.retain(object_id, "")
         return ObjectRef(object_id, owner_address, self)
 
     def drop_nowait(self, object_id: str) -> None:

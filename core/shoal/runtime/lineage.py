@@ -12,6 +12,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from shoal.runtime.payload_kinds import INLINE, SEGMENT
+from shoal.runtime.refs import ObjectRef
 from shoal.runtime.work import Work
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ class Lineage:
 
     work: Work
     ancestors: tuple[Ancestor, ...]
+    #: Refs inside its arguments, and inside small values among them, as ``(object_id, owner's address)``: it can run
+    #: again while they are held here, which is not for it to see to.
+    nested: tuple[tuple[str, str], ...]
     depth: int
     nbytes: int
     #: How often they may still be made again; -1 for no end.
@@ -75,6 +79,8 @@ def lineage_of(work: Work, table: ObjectTable) -> Lineage | Origin:
     if work.lineage is None:
         found = _lineage_of(work, table)
         work.lineage = Origin(found, work.target.name, work.recipe.cell) if isinstance(found, str) else found
+    elif isinstance(work.lineage, Lineage):
+        work.lineage.work.attempt = work.attempt  # the retries of this time count, too: the next goes on from there
     return work.lineage
 
 
@@ -87,6 +93,7 @@ def _lineage_of(work: Work, table: ObjectTable) -> Lineage | str:
     if work.args[0] == SEGMENT:
         return LARGE_ARGUMENTS
     ancestors = []
+    nested = list(work.holds)
     depth, nbytes = 1, _nbytes(work.args)
     for ref in work.dependencies:
         entry = table.get(ref.id)
@@ -94,6 +101,7 @@ def _lineage_of(work: Work, table: ObjectTable) -> Lineage | str:
             return BORROWED
         if entry.payload[0] == INLINE:
             ancestors.append(Ancestor(ref.id, entry.payload))
+            nested += [inner for inner in entry.contained if isinstance(inner, ObjectRef)]
             nbytes += _nbytes(entry.payload)
             continue
         made = Origin(BORROWED) if entry.owner else entry.lineage or Origin(STORED)
@@ -109,7 +117,8 @@ def _lineage_of(work: Work, table: ObjectTable) -> Lineage | str:
         ]
         depth, nbytes = 1, _nbytes(work.args)
     bare = dataclasses.replace(work, dependencies=(), holds=(), yields=None, lineage=None)
-    return Lineage(bare, tuple(ancestors), depth, nbytes, target.retries)
+    inside = tuple(dict.fromkeys((ref._id, ref._owner_address) for ref in nested))
+    return Lineage(bare, tuple(ancestors), inside, depth, nbytes, target.retries)
 
 
 def _nbytes(payload: Payload) -> int:

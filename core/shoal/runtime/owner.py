@@ -305,8 +305,7 @@ class Owner(BaseOwner):
             entry = self._entry(ref)
             if entry.payload is None and entry.owner:
                 self.ownership.locate(entry)
-            # The value may come on a user's thread (`put`), so the rest is always done from the inbox.
-            self.table.when_ready(entry, lambda entry: self.inbox.put(arrived, entry))
+            self.ownership.when_there(entry, arrived)
 
     def group_of(self, object_id: str) -> str:
         """Return the placement group that an object becomes ready with; "" if it is none's."""
@@ -486,6 +485,8 @@ class Owner(BaseOwner):
     def _done(self, stream: Stream, message: m.Done) -> None:
         part: TaskRunner | ActorCaller = self.actors if self.actors.is_call(message.task_id) else self.tasks
         payload = message.payload
+        if message.retained:
+            self.ownership.count_retained_by(stream.peer_id, stream.address, message.retained)
         current = part.is_current(message.task_id, message.attempt)
         if current and payload[0] == payloads.LOST:
             part.dependency_lost(message)
@@ -498,8 +499,6 @@ class Owner(BaseOwner):
                 contained = [[hold(*ref) for ref in refs] for refs in message.contained]
             else:
                 contained = [hold(*ref) for ref in message.contained]
-        if message.retained:
-            self.ownership.count_retained_by(stream.peer_id, message.retained)
         if work is None:  # cancelled or lost meanwhile, or to be run again
             self.ownership.free(payload)
         else:

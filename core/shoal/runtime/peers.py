@@ -64,6 +64,11 @@ class Peers:
         else:
             self._begin(address, agent)[0].append(message)
 
+    def watch(self, address: str) -> None:
+        """See to it that ``on_lost`` is called when the process at *address* ends, or has ended."""
+        if address not in self._streams:
+            self._begin(address, agent=False)
+
     async def reach(self, address: str) -> bool:
         """Open the stream to *address* unless it is open; returns whether it is then."""
         return address in self._streams or await asyncio.shield(self._begin(address, agent=False)[1])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from shoal.model import messages as m
 from shoal.model.errors import ObjectLostError
+from shoal.model.ids import new_object_id
 from shoal.model.options import ENDLESS
 from shoal.runtime import payload as payloads
 from shoal.runtime.lineage import BORROWED, STORED, Lineage, Origin
@@ -83,6 +84,8 @@ class Recovery:
                 times = step.work.target.retries
                 return [], f"it was lost {times} times before, which uses up the retries of `{step.work.target.name}`"
             plan[id(step)] = step
+            if any(object_id not in self._table for object_id, _ in step.nested):
+                return [], f"an argument of `{step.work.target.name}` contains a ref whose value was let go"
             for ancestor in step.ancestors:
                 if ancestor.object_id in self._table or ancestor.payload is not None:
                     continue
@@ -111,15 +114,28 @@ class Recovery:
             lineage.left -= 1
         refs = []
         for ancestor in lineage.ancestors:
-            if ancestor.object_id in self._table:
-                self._table.retain(ancestor.object_id, "", counted=True)
+            object_id = ancestor.object_id
+            if ancestor.payload is not None:
+                object_id = new_object_id()  # another process may own the one, and send us refs to it
+                self._table.add(object_id, ancestor.payload)
+            elif object_id in self._table:
+                self._table.retain(object_id, "")
             else:
-                entry = self._table.add(ancestor.object_id, ancestor.payload)
-                entry.lineage = ancestor.lineage
-            refs.append(ObjectRef(ancestor.object_id, self._owner.address, self._owner))
+                self._table.add(object_id).lineage = ancestor.lineage
+            refs.append(ObjectRef(object_id, self._owner.address, self._owner))
+        holds = []
+        for object_id, address in lineage.nested:
+            self._table.retain(object_id, "" if address == self._owner.address else address)
+            holds.append(ObjectRef(object_id, address, self._owner))
         yields = MissingValues(self._owner, done) if done.target.streams else None
         work = dataclasses.replace(
-            done, dependencies=tuple(refs), sent=False, yields=yields, lineage=lineage, attempt=done.attempt + 1
+            done,
+            dependencies=tuple(refs),
+            holds=tuple(holds),
+            sent=False,
+            yields=yields,
+            lineage=lineage,
+            attempt=done.attempt + 1,
         )
         # The next time has to go on from there.
         lineage.work = dataclasses.replace(done, attempt=work.attempt)

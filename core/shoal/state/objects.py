@@ -41,8 +41,16 @@ class Entry:
     owner: str
     payload: Payload | None = None
     local: int = 0
-    #: The owner counts this process as a borrower (false while a task that brought the ref is still running here).
-    counted: bool = True
+    #: How often the owner counts this process as a borrower, once it has heard all that is under way to it; 0 while a
+    #: task that brought the ref is still running here.
+    counts: int = 1
+    #: That task.
+    brought_by: str = ""
+    #: It has passed the object on: then it stays to the task's end and is counted, as what we say of others may come
+    #: to the owner later than the word of whoever holds the object for the task's time that it has let go.
+    passed_on: bool = False
+    #: We owned it and had let it go when a ref to it came back, from somebody whom we did not count (any more).
+    released: bool = False
     #: Counts by process; made when there is the first.
     borrowers: dict[str, int] | None = None
     #: Refs inside this object's value; they hold their objects while this entry lives.
@@ -54,7 +62,7 @@ class Entry:
 
     @property
     def held(self) -> bool:
-        return self.local > 0 or bool(self.borrowers)
+        return self.local > 0 or bool(self.borrowers) or self.passed_on
 
 
 class Free(NamedTuple):
@@ -62,6 +70,8 @@ class Free(NamedTuple):
 
     object_id: str
     payload: Payload | None
+    #: Somebody waits for its value who is not counted (any more).
+    awaited: Entry | None = None
 
 
 class LetGo(NamedTuple):
@@ -69,6 +79,8 @@ class LetGo(NamedTuple):
 
     object_id: str
     owner: str
+    #: How often it counts us.
+    counts: int
 
 
 Action = Free | LetGo
@@ -79,7 +91,8 @@ class ObjectTable:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
-        self._uncounted: dict[str, Entry] = {}
+        #: By the task that brought them.
+        self._uncounted: dict[str, dict[str, Entry]] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -101,31 +114,62 @@ class ObjectTable:
         entry = self._entries[object_id] = Entry(object_id, "", payload, 1, contained=tuple(contained))
         return entry
 
-    def retain(self, object_id: str, owner: str, *, counted: bool, payload: Payload | None = None) -> bool:
+    def retain(self, object_id: str, owner: str, *, brought_by: str = "", payload: Payload | None = None) -> bool:
         """Hold one more local ref; returns whether this process has just become a borrower.
 
-        ``counted`` says whether the owner then knows already, ``payload`` where the value was when the ref set out.
+        The owner is then to be told, unless the ref was *brought_by* a task: it learns of it when the task ends.
+        *payload* is where the value was when the ref set out. Of what this process owns, returns whether it had been
+        released.
         """
         with self._lock:
             entry = self._entries.get(object_id)
             new = entry is None
             if entry is None:
-                entry = self._entries[object_id] = Entry(object_id, owner, payload, counted=counted)
-                if not counted:
-                    self._uncounted[object_id] = entry
+                counts, released = int(not brought_by), not owner
+                entry = Entry(object_id, owner, payload, counts=counts, brought_by=brought_by, released=released)
+                self._entries[object_id] = entry
+                if brought_by:
+                    self._uncounted.setdefault(brought_by, {})[object_id] = entry
             entry.local += 1
             return new
 
-    def count_uncounted(self) -> list[Entry]:
-        """Return the borrowed objects that their owners do not know of yet; they count from now on."""
-        if not self._uncounted:
-            return []
+    def retain_counted(self, object_id: str, owner: str) -> None:
+        """Hold one more local ref, for which the owner counts us once more.
+
+        That may be once too often. It hears so when we let go, not before: our word could come ahead of that count,
+        and cancel another that is all that the owner knows of us.
+        """
         with self._lock:
-            found = list(self._uncounted.values())
-            self._uncounted.clear()
+            entry = self._entries.get(object_id)
+            if entry is None:
+                entry = self._entries[object_id] = Entry(object_id, owner, counts=0)
+            elif not entry.counts:
+                self._forget_uncounted(entry)
+            entry.local += 1
+            entry.counts += 1
+            entry.passed_on = False
+
+    def pass_on(self, object_id: str) -> None:
+        """The owner of a borrowed object is being told of another borrower."""
+        with self._lock:
+            entry = self._entries.get(object_id)
+            if entry is not None and not entry.counts and entry.brought_by:
+                entry.passed_on = True
+
+    def count_uncounted(self, task_id: str) -> tuple[list[Entry], list[Action]]:
+        """Return the borrowed objects that a task has brought and their owners do not know of; they count from now on.
+
+        The actions are for those that nobody holds any more.
+        """
+        if not self._uncounted:
+            return [], []
+        with self._lock:
+            found = list(self._uncounted.pop(task_id, {}).values())
+            actions: list[Action] = []
             for entry in found:
-                entry.counted = True
-            return found
+                entry.counts, entry.passed_on = 1, False
+                actions += self._check(entry)
+            return found, actions
 
     def release(self, object_id: str) -> list[Action]:
         """Drop one local ref."""
@@ -140,7 +184,7 @@ class ObjectTable:
         """A borrower holds the object (+1) or has let it go (-1)."""
         with self._lock:
             entry = self._entries.get(object_id)
-            if entry is None:
+            if entry is None or entry.released:
                 return []
             borrowers = entry.borrowers
             if borrowers is None:
@@ -161,6 +205,13 @@ class ObjectTable:
                     actions += self._check(entry)
             return actions
 
+    def owner_gone(self, owner: str) -> None:
+        """A process has ended, or was cut off: it does not count us any more, nor is it to hear that we let go."""
+        with self._lock:
+            for entry in self._entries.values():
+                if entry.owner == owner and entry.counts:
+                    entry.counts, entry.brought_by = 0, ""
+
     def ready(self, object_id: str, payload: Payload, contained: Iterable[object] = (), lineage: Any = None) -> bool:
         """The value has come. Returns whether anybody still holds the object and it had none yet."""
         with self._lock:
@@ -168,12 +219,21 @@ class ObjectTable:
             if entry is None or entry.payload is not None:
                 return False
             entry.payload = payload
-            entry.contained = tuple(contained)
+            # Of a value that was lost, somebody may still be reading a copy, and hold its refs by our leave.
+            entry.contained += tuple(contained)
             entry.lineage = lineage
             waiters, entry.waiters = entry.waiters, None
         for waiter in waiters or ():
             waiter(entry)
         return True
+
+    def give_up(self, entry: Entry, payload: Payload) -> None:
+        """Tell who waits for an object that is not in the table any more."""
+        with self._lock:
+            entry.payload = payload
+            waiters, entry.waiters = entry.waiters, None
+        for waiter in waiters or ():
+            waiter(entry)
 
     def lose(self, object_id: str, payload: Payload) -> bool:
         """The value cannot be read where *payload* says; returns whether that is what was known, and is no more."""
@@ -222,7 +282,15 @@ class ObjectTable:
         if entry.held or self._entries.get(entry.object_id) is not entry:
             return []
         del self._entries[entry.object_id]
-        self._uncounted.pop(entry.object_id, None)
         if not entry.owner:
-            return [Free(entry.object_id, entry.payload)]
-        return [LetGo(entry.object_id, entry.owner)] if entry.counted else []
+            return [Free(entry.object_id, entry.payload, entry if entry.waiters else None)]
+        if entry.counts:
+            return [LetGo(entry.object_id, entry.owner, entry.counts)]
+        self._forget_uncounted(entry)
+        return []
+
+    def _forget_uncounted(self, entry: Entry) -> None:
+        brought = self._uncounted.get(entry.brought_by, {})
+        brought.pop(entry.object_id, None)
+        if not brought:
+            self._uncounted.pop(entry.brought_by, None)

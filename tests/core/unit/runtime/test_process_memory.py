@@ -19,6 +19,7 @@ MIB = 1 << 20
 NBYTES = 50 * MIB
 
 ALONE = f"kept = b'x' * {NBYTES}"
+FORKS = f"import os, time; kept = b'x' * {NBYTES}; os.fork() or time.sleep(60)"  # only the parent goes on
 STARTS = f"""
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "kept = b'x' * {NBYTES}; input()"])
@@ -60,6 +61,14 @@ def used(pid: int) -> int:
 def test_its_own(start):
     empty, full = start("pass"), start(ALONE)
     assert NBYTES <= used(full) - used(empty) + MIB < NBYTES + 10 * MIB
+
+
+def test_what_a_fork_shares_counts_once(start):
+    pid = start(FORKS)
+    groups = find_groups([pid])
+    assert len(groups[pid]) == 2 and groups[pid][0] == pid
+    assert NBYTES < private_memory(groups)[pid] < NBYTES + 30 * MIB
+    assert roughly(groups) > 2 * NBYTES
 
 
 def test_what_it_has_started_counts_as_its(start):

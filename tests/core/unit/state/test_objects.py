@@ -15,7 +15,7 @@ VALUE = ("i", b"value")
 def test_an_owned_object_is_freed_with_its_last_ref() -> None:
     table = ObjectTable()
     table.add("obj-1", VALUE)
-    table.retain("obj-1", "", counted=True)
+    table.retain("obj-1", "")
     assert table.release("obj-1") == []
     assert table.release("obj-1") == [Free("obj-1", VALUE)]
     assert table.release("obj-1") == []
@@ -60,26 +60,68 @@ def test_words_about_objects_that_are_gone_are_harmless() -> None:
 
 def test_a_borrowed_object_is_let_go_with_its_last_ref() -> None:
     table = ObjectTable()
-    assert table.retain("obj-1", "owner", counted=True)
-    assert not table.retain("obj-1", "owner", counted=True)
+    assert table.retain("obj-1", "owner")
+    assert not table.retain("obj-1", "owner")
     assert table.release("obj-1") == []
-    assert table.release("obj-1") == [LetGo("obj-1", "owner")]
+    assert table.release("obj-1") == [LetGo("obj-1", "owner", 1)]
 
 
 def test_a_borrow_that_the_owner_never_heard_of_ends_in_silence() -> None:
     table = ObjectTable()
-    table.retain("obj-1", "owner", counted=False)
+    table.retain("obj-1", "owner", brought_by="task-1")
     assert table.release("obj-1") == []
     assert len(table) == 0
 
 
 def test_borrows_that_outlive_their_task_are_counted_once() -> None:
     table = ObjectTable()
-    table.retain("obj-1", "owner", counted=False)
-    table.retain("obj-2", "owner", counted=True)
-    assert [entry.object_id for entry in table.count_uncounted()] == ["obj-1"]
-    assert table.count_uncounted() == []
-    assert table.release("obj-1") == [LetGo("obj-1", "owner")]
+    table.retain("obj-1", "owner", brought_by="task-1")
+    table.retain("obj-2", "owner")
+    assert [entry.object_id for entry in table.count_uncounted("task-1")[0]] == ["obj-1"]
+    assert table.count_uncounted("task-1") == ([], [])
+    assert table.release("obj-1") == [LetGo("obj-1", "owner", 1)]
+
+
+def test_each_task_tells_of_what_it_has_brought() -> None:
+    table = ObjectTable()
+    table.retain("obj-1", "owner", brought_by="task-1")
+    table.retain("obj-1", "owner", brought_by="task-2")
+    assert table.count_uncounted("task-2") == ([], [])
+    assert [entry.object_id for entry in table.count_uncounted("task-1")[0]] == ["obj-1"]
+
+
+def test_what_a_task_has_passed_on_is_counted_even_if_it_holds_it_no_more() -> None:
+    table = ObjectTable()
+    table.retain("obj-1", "owner", brought_by="task-1")
+    table.pass_on("obj-1")
+    assert table.release("obj-1") == []
+    found, actions = table.count_uncounted("task-1")
+    assert [entry.object_id for entry in found] == ["obj-1"]
+    assert actions == [LetGo("obj-1", "owner", 1)]
+    assert len(table) == 0
+
+
+def test_what_the_owner_counts_twice_is_let_go_twice_at_the_end() -> None:
+    table = ObjectTable()
+    table.retain_counted("obj-1", "owner")
+    table.retain_counted("obj-1", "owner")
+    assert table.release("obj-1") == []
+    assert table.release("obj-1") == [LetGo("obj-1", "owner", 2)]
+
+
+def test_an_owner_that_is_gone_is_told_nothing() -> None:
+    table = ObjectTable()
+    table.retain("obj-1", "owner")
+    table.owner_gone("owner")
+    assert table.release("obj-1") == []
+    assert len(table) == 0
+
+
+def test_nobody_is_counted_for_what_came_back_after_its_release() -> None:
+    table = ObjectTable()
+    assert table.retain("obj-1", "")
+    assert table.borrow("obj-1", "exec-1", -1) == []
+    assert table.release("obj-1") == [Free("obj-1", None)]
 
 
 def test_a_value_comes_once() -> None:
@@ -115,9 +157,9 @@ def test_a_forgotten_waiter_is_not_called() -> None:
 
 def test_an_id_that_is_used_again_is_another_object() -> None:
     table = ObjectTable()
-    table.retain("obj-1", "owner", counted=True)
+    table.retain("obj-1", "owner")
     table.release("obj-1")
-    assert table.retain("obj-1", "owner", counted=True), "the owner has to be told anew"
+    assert table.retain("obj-1", "owner"), "the owner has to be told anew"
 
 
 class AddsWhenHashed(str):
@@ -169,7 +211,7 @@ def test_an_object_is_freed_exactly_when_nobody_holds_it(commands: list[tuple[st
     freed: list[Action] = []
     for command, who in commands:
         if command == "retain" and local:
-            table.retain("obj-1", "", counted=True)
+            table.retain("obj-1", "")
             local += 1
         elif command == "release" and local:
             local -= 1
