@@ -20,6 +20,7 @@ class InlineSession:
     def __init__(self, name: str, namespace: str, total: dict[str, float], labels: dict[str, str]) -> None:
         self.cluster_id = random_id("cluster")
         self.name = name
+        self.asked: dict[str, Any] = {}
         self.owner = InlineOwner(namespace, total, labels)
         self._view = ClusterView(self.cluster_id, name, "", time.time())
         self._view.owner_joined(self.owner.owner_id, is_driver=True)

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 _lock = threading.RLock()
 _session: Session | InlineSession | None = None
-#: What the session's own cluster was asked to have.
-_started_with: dict[str, Any] = {}
 
 
 class Cluster:
@@ -98,6 +96,8 @@ class Session:
     owner: Owner
     head: Head | None
     registration: registry.Registration | None
+    #: What its own cluster was asked to have; for one that was joined, the defaults.
+    asked: dict[str, Any] = dataclasses.field(default_factory=dict)
     #: Called first when it ends.
     at_end: list[Callable[[], None]] = dataclasses.field(default_factory=list)
 
@@ -192,7 +192,7 @@ def init(
     ...     shoal.get(shoal.put("hello"))
     'hello'
     """
-    global _session, _started_with
+    global _session
     with _lock:
         _check_options(num_cpus, timeout, namespace, name)
         asked = _embedded_options(name, num_cpus, num_gpus, resources, labels, object_store_memory)
@@ -213,17 +213,15 @@ def init(
             from shoal.api.inline_session import InlineSession
 
             _session = InlineSession(asked["name"], namespace, _amounts(asked), asked["labels"])
-            _started_with = asked
         elif address is None:
             if security is not None:
                 raise OptionError(
                     "`security` goes with an address: an embedded cluster makes its own.", option="security"
                 )
             _session = _start_embedded(asked, namespace)
-            _started_with = asked
         else:
             _session = _join(address, name, security, timeout, namespace)
-            _started_with = _embedded_options(None, None, None, None, None, None)
+        _session.asked = asked
         current.set_owner(_session.owner)
         return Cluster(_session)
 
@@ -313,7 +311,7 @@ def _check_is_same(session: Session | InlineSession, address: Any, asked: dict[s
         raise OptionError(f"{here}. Call `shoal.shutdown()` before joining `{address}`.", option="address")
     unasked = _embedded_options(None, None, None, None, None, None)
     for option in ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory"):
-        if asked[option] not in (unasked[option], _started_with[option]):
+        if asked[option] not in (unasked[option], session.asked[option]):
             raise OptionError(
                 f"{here}, which was not started with `{option}={asked[option]!r}`. Call `shoal.shutdown()` first.",
                 option=option,

@@ -40,7 +40,7 @@ class ObjectUse:
         Of its serialized form.
     where
         ``memory`` or ``disk`` of a node's store; ``inline``, with its owner; ``freed``: nobody holds a ref, but running
-        code has arrays or tensors of it; ``copy``: of another node's; ``pending``, ``failed`` or ``lost``.
+        code has arrays or tensors of it; ``copy``: of another node's; ``pending`` or ``failed``.
     nodes
         Where: addresses of Dask workers.
     made_by, cell

@@ -298,8 +298,7 @@ class Room:
             if not try_lock(descriptor, exclusive=True) or not is_named(descriptor, path):
                 return
             nbytes = os.fstat(descriptor).st_size
-            warm = sum(found.nbytes for found in self._files(WARM))
-            if nbytes >= WARM_NBYTES and warm + nbytes <= WARM_SHARE * self.limits.memory:
+            if nbytes >= WARM_NBYTES and self._warm_nbytes() + nbytes <= WARM_SHARE * self.limits.memory:
                 os.utime(descriptor)
                 os.rename(path, os.path.join(self.directory, WARM, os.path.basename(path)))
             elif patient or nbytes < SLOW_NBYTES:
@@ -366,12 +365,9 @@ class Room:
         With *keep_warm* those of warm files count as free: a writer waits who will take them, or remove them itself.
         """
         self._trouble = ""
-
-        def used() -> int:
-            return self.ledger.read() - (sum(found.nbytes for found in self._files(WARM)) if keep_warm else 0)
-
-        before = used()
+        before = self.ledger.read() - (self._warm_nbytes() if keep_warm else 0)
         self._settle_all()
+        warm = self._warm_nbytes() if keep_warm else 0
         if not keep_warm:
             with self.ledger.changing() as account:
                 for found in sorted(self._files(WARM), key=lambda found: found.used_at):
@@ -388,7 +384,7 @@ class Room:
         # What is a copy of another node's goes first: it costs nothing.
         candidates = sorted(self._files(OBJECTS), key=lambda found: (not is_copy(found.name), found.used_at))
         for found in candidates:
-            if used() <= goal or self._trouble:
+            if self.ledger.read() - warm <= goal or self._trouble:
                 break
             if is_copy(found.name):
                 with contextlib.suppress(OSError), self.ledger.changing() as account:
@@ -397,7 +393,8 @@ class Room:
                 self._trouble = f"the {format_nbytes(self.limits.disk)} that it may use on disk are full"
             elif self._spill(found, keep_warm=keep_warm):
                 spilled += found.nbytes
-        return used() < before
+                warm += found.nbytes if keep_warm and found.nbytes >= WARM_NBYTES else 0
+        return self.ledger.read() - warm < before
 
     def _spill(self, found: Found, *, keep_warm: bool) -> bool:
         """Move a segment to disk, unless it is mapped; returns whether it was moved. Its file may become warm."""
@@ -484,6 +481,9 @@ class Room:
     def usage(self) -> tuple[int, int]:
         """Return the bytes in memory, and those on disk."""
         return self.ledger.read(), sum(found.nbytes for found in self._files(SPILLED))
+
+    def _warm_nbytes(self) -> int:
+        return sum(found.nbytes for found in self._files(WARM))
 
     def _files(self, place: str) -> list[Found]:
         found = []

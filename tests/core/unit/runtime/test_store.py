@@ -604,3 +604,16 @@ def test_a_store_can_be_removed_while_others_use_it(make_store) -> None:
     assert bytes(kept[0][:3]) == b"\1\1\1"
     with contextlib.suppress(OSError):
         store.room.tend()
+
+
+def test_room_for_one_is_made_of_many_without_looking_at_all_for_each(make_store, monkeypatch) -> None:
+    store = make_store(memory=20 * MIB)
+    segments = [write(store, f"owner.obj-{number}", 100_000) for number in range(150)]
+    looks = []
+    files = type(store.room)._files
+    monkeypatch.setattr(type(store.room), "_files", lambda room, place: looks.append(place) or files(room, place))
+    large = write(store, "owner.obj-large", 15 * MIB)
+    assert len(looks) < 20
+    assert read(large) == b"\1" * 15 * MIB
+    assert all(read(segment) == b"\1" * 100_000 for segment in segments)
+    assert len(files(store.room, "spilled")) >= 90
