@@ -36,6 +36,7 @@ from shoal.runtime.base_owner import BaseOwner
 from shoal.runtime.calling import Caller, Item, Outcome
 from shoal.runtime.executor import Executor
 from shoal.runtime.inbox import Inbox
+from shoal.runtime.links import Links
 from shoal.runtime.owner import Owner, OwnerConfig
 from shoal.runtime.ownership import Ownership
 from shoal.runtime.recovery import Recovery
@@ -351,6 +352,7 @@ class Stream:
         self.other: Stream = other or Stream(process, self)
         self.peer_id = self.address = ""
         self.closed = self.broken = False
+        self._on_message: Callable[[Stream, Any], None] = process._peer_message
         self.defined: set[str | int] = set()
         #: What is on its way to this end.
         self.coming: deque[Any] = deque()
@@ -376,11 +378,21 @@ class Stream:
     def _take(self, message: Any) -> None:
         if message is END:
             self.closed = True
-            self.process.peers.ended(self)
+            self.process.peers.links.ended(self)
         elif isinstance(message, m.PeerHello):
             self.process.peers.greeted(self, message)
         else:
-            self.process._peer_message(self, message)
+            self._on_message(self, message)
+
+    def hand_to(self, on_message: Callable[[Stream, Any], None]) -> None:
+        self._on_message = on_message
+
+    def abort(self) -> None:
+        """Close this end; the other notices. What it had been sent is not read any more."""
+        self.process.world.excuse(self.coming)
+        self.coming.clear()
+        self.break_off()
+        self.closed = True
 
     def break_off(self) -> None:
         """The connection is no more: what was sent last, either way, is lost."""
@@ -393,12 +405,12 @@ class Stream:
 
 
 class Network:
-    """Stands for :class:`shoal.runtime.peers.Peers`."""
+    """Stands for :class:`shoal.runtime.peers.Peers`, with its real choice between streams."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
         self.address = "@" + process.owner_id
-        self._streams: dict[str, Stream] = {}
+        self.links: Links[Stream] = Links(process._peer_message, process._peer_lost)
 
     def send(self, address: str, message: Any, *, agent: bool = False) -> None:
         if agent:
@@ -408,46 +420,41 @@ class Network:
             self.to(address).send_nowait(message)
 
     def stream(self, address: str) -> Stream | None:
-        return self._streams.get(address)
+        return self.links.get(address)
 
     def watch(self, address: str) -> None:
         self.to(address)
 
     def to(self, address: str) -> Stream:
-        stream = self._streams.get(address)
+        stream = self.links.get(address)
         return stream if stream is not None else self._open(address)
 
     def _open(self, address: str) -> Stream:
         world = self.process.world
         assert address != self.address, "nobody connects to itself"
-        stream = self._streams[address] = Stream(self.process)
-        stream.address = address
+        stream = Stream(self.process)
+        self.links.opened(address, stream)
         peer = stream.other.process = world.at[address]
-        stream.peer_id = "" if world.greetings else peer.owner_id
         world.streams += [stream, stream.other]
         if not peer.alive:
-            stream.peer_id, stream.broken = "", True
+            stream.broken = True
             stream.coming.append(END)
-        elif world.greetings:
-            stream.send_nowait(m.PeerHello(m.PROTOCOL_VERSION, self.process.owner_id, "job", self.address))
         else:
-            stream.other.peer_id, stream.other.address = self.process.owner_id, self.address
-            # An older one may be broken and not know it.
-            peer.peers._streams.setdefault(self.address, stream.other)
+            self._greet(stream)
+            if not world.greetings:  # it is heard at once, and answered
+                stream.other.deliver()
+                stream.deliver()
         return stream
 
-    def greeted(self, stream: Stream, hello: m.PeerHello) -> None:
-        stream.peer_id = hello.owner_id
-        if not stream.address:
-            stream.address = hello.address
-            stream.send_nowait(m.PeerHello(m.PROTOCOL_VERSION, self.process.owner_id, "job", self.address))
-            self._streams.setdefault(stream.address, stream)
+    def _greet(self, stream: Stream) -> None:
+        losses = self.links.losses(stream.address)
+        stream.send_nowait(m.PeerHello(m.PROTOCOL_VERSION, self.process.owner_id, "job", self.address, losses))
 
-    def ended(self, stream: Stream) -> None:
-        if self._streams.get(stream.address) is stream:
-            del self._streams[stream.address]
-        if stream.address:
-            self.process._peer_lost(stream.address, stream.peer_id)
+    def greeted(self, stream: Stream, hello: m.PeerHello) -> None:
+        opened = bool(stream.address)
+        self.links.greeted(stream, hello)
+        if not opened:
+            self._greet(stream)
 
 
 class Loop:

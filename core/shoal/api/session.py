@@ -20,6 +20,7 @@ from shoal.model.errors import ConnectError, NotInitializedError, OptionError
 from shoal.model.ids import random_id
 from shoal.model.options import TaskOptions, check_labels, is_number, with_changes
 from shoal.runtime import session as current
+from shoal.runtime.environment import node_settings
 
 # What joining a cluster takes is imported by the functions that do it, so that `import shoal` stays quick.
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ def init(
     global _session
     with _lock:
         _check_options(num_cpus, timeout, namespace, name)
+        node_settings()  # a variable that says what cannot be is better refused here than where the node starts
         asked = _embedded_options(name, num_cpus, num_gpus, resources, labels, object_store_memory)
         if address is not None and asked != _embedded_options(name, None, None, None, None, None):
             raise OptionError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -86,8 +87,8 @@ def start_head(options: EmbeddedOptions, timeout: float = START_TIMEOUT) -> Head
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys_path)},
         )
+        assert process.stdin is not None and process.stdout is not None
         try:
-            assert process.stdin is not None and process.stdout is not None
             process.stdin.write(json.dumps(config).encode() + b"\n")
             process.stdin.flush()
             _read_ready(process, time.monotonic() + timeout)
@@ -97,6 +98,9 @@ def start_head(options: EmbeddedOptions, timeout: float = START_TIMEOUT) -> Head
         except BaseException as error:
             process.kill()
             process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):
+                    pipe.close()
             errors.seek(0)
             said = errors.read()[-4_000:].decode(errors="replace").strip()
             if isinstance(error, ConnectError | OSError):

@@ -13,6 +13,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -25,6 +26,7 @@ from distributed import Scheduler, Worker
 from distributed.security import Security
 
 from shoal.launch.registry import Connection, register, registry_directory
+from shoal.runtime import leftovers
 from shoal.runtime.agent_plugin import AgentPlugin
 from shoal.runtime.controller_plugin import ControllerPlugin
 from shoal.runtime.template_process import TemplateProcess, fork_template
@@ -49,6 +51,7 @@ async def run(config: dict[str, Any], template: TemplateProcess) -> None:
     watch_driver(config["pid"], ended)
     cluster_id, name = config["id"], config["name"]
     scratch = tempfile.mkdtemp(prefix=f"shoal-{os.getuid()}-head-")
+    leftovers.claim(scratch)
     directory = str(registry_directory() / cluster_id)
     resources = {name: float(amount) for name, amount in config["resources"].items()}
     if config["num_gpus"] is not None:
@@ -56,6 +59,8 @@ async def run(config: dict[str, Any], template: TemplateProcess) -> None:
     dask.config.set({**_DASK_CONFIG, "temporary-directory": scratch})
     security = Security.temporary()
     async with contextlib.AsyncExitStack() as stack:
+        # The template does it too, once there is a node.
+        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         scheduler = await stack.enter_async_context(
             Scheduler(
                 host=HOST, port=0, protocol="tls://", security=security, dashboard=False, dashboard_address=f"{HOST}:0"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 #: Peers with another number refuse each other at the greeting.
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 
 #: Where a value is: see :mod:`shoal.runtime.payload`.
 Payload = tuple[Any, ...]
@@ -69,12 +69,16 @@ class Refused(NamedTuple):
 
 
 class PeerHello(NamedTuple):
-    """Owner or executor -> the peer it has just connected to, and back."""
+    """Owner or executor -> the peer it has just connected to, and back.
+
+    ``losses`` says how many streams between the two the sender has seen end.
+    """
 
     protocol: int
     owner_id: str
     job_id: str
     address: str
+    losses: int
 
 
 class ExecutorHello(NamedTuple):

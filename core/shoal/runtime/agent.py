@@ -25,9 +25,11 @@ from shoal.model.amounts import format_nbytes
 from shoal.model.errors import ConnectError
 from shoal.model.ids import random_id
 from shoal.model.resources import from_wire, make_resources
+from shoal.runtime import leftovers
 from shoal.runtime.begun import BegunMark
+from shoal.runtime.environment import node_settings
 from shoal.runtime.gpus import visible_gpus
-from shoal.runtime.heartbeat import Heartbeat, silence_limit
+from shoal.runtime.heartbeat import Heartbeat
 from shoal.runtime.memory_watch import Executors, MemorySettings, MemoryWatch
 from shoal.runtime.scope import Scope
 from shoal.runtime.segment_service import SegmentService
@@ -95,6 +97,7 @@ class Agent:
         self.store = Store.create(self.node_id, worker_address, limits)
         self.segments = SegmentService(self.store, security, self._scope, self._show_owner)
         self._logs = Path(tempfile.mkdtemp(prefix=f"shoal-{os.getuid()}-logs-"))
+        self._claims = [leftovers.claim(self.store.directory), leftovers.claim(self._logs)]
         self._controller: Stream | None = None
         self._streams: dict[str, Stream] = {}
         self._template: Process | None = None
@@ -128,7 +131,8 @@ class Agent:
         await self._join()
         self._scope.start(self._report_usage())
         self._scope.start(self._memory.run())
-        beat = Heartbeat(silence_limit(), lambda peer: None)
+        self._scope.start(asyncio.to_thread(leftovers.sweep))
+        beat = Heartbeat(node_settings().silence, lambda peer: None)
         self._scope.start(beat.run(lambda: list(self._streams.values()), dict))
 
     async def close(self) -> None:
@@ -146,6 +150,8 @@ class Agent:
         # The template does the same, however we end; these are for the moment in which there is none.
         self.store.remove()
         shutil.rmtree(self._logs, ignore_errors=True)
+        for claim in self._claims:
+            os.close(claim)
 
     # -- executors, and peers that read our store ----------------------------------------------------------------
 
@@ -307,7 +313,7 @@ class Agent:
 
     async def _report_usage(self) -> None:
         psutil.cpu_percent()  # the first call only starts the measurement
-        limit = silence_limit()
+        limit = node_settings().silence
         stopped = StoppedProcesses(limit)
         while True:
             executors = {executor.pid: executor_id for executor_id, executor in self._pool.executors.items()}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,8 +13,8 @@ from distributed.worker import Worker
 
 from shoal.model.errors import ShoalError
 from shoal.runtime.agent import Agent
+from shoal.runtime.environment import node_settings
 from shoal.runtime.gpus import count_gpus
-from shoal.runtime.labels import labels_here
 from shoal.runtime.memory_watch import memory_settings
 from shoal.runtime.store import Limits, Store, default_limits
 from shoal.runtime.template_process import TemplateProcess
@@ -31,11 +29,11 @@ def _do_nothing() -> None:
 
 
 def limits_of(node_memory: float, object_store_memory: int | None = None) -> Limits:
-    """Return the limits of a node's store: as told, as the environment says (in bytes), or a share of what there is."""
-    limits = default_limits(node_memory)
-    memory = object_store_memory or int(os.environ.get("SHOAL_STORE_MEMORY") or limits.memory)
-    disk = int(os.environ.get("SHOAL_SPILL_LIMIT") or limits.disk)
-    return dataclasses.replace(limits, memory=memory, disk=disk)
+    """Return the limits of a node's store: as told, as the environment says, or a share of what there is."""
+    limits, settings = default_limits(node_memory), node_settings()
+    memory = object_store_memory or settings.store_memory or limits.memory
+    disk = limits.disk if settings.spill_limit is None else settings.spill_limit
+    return Limits(memory, disk)
 
 
 def enforced_memory_limit(worker: Worker) -> int:
@@ -105,12 +103,12 @@ class AgentPlugin(WorkerPlugin):
             worker.scheduler.address,
             worker.security,
             resources,
-            {"host": address_host(worker.address), **labels_here(), **self._labels},
+            {"host": address_host(worker.address), **node_settings().labels, **self._labels},
             self._cleanup,
             self._on_broken,
             limits_of(float(worker.memory_manager.memory_limit or MEMORY_LIMIT), self._object_store_memory),
             self._lost,
-            memory_settings(enforced_memory_limit(worker)),
+            memory_settings(enforced_memory_limit(worker), node_settings()),
         )
         worker.handlers[OPERATION] = agent.serve
         try:

@@ -24,7 +24,8 @@ from shoal.runtime import payload as payloads
 from shoal.runtime import session
 from shoal.runtime.begun import BegunMark
 from shoal.runtime.calling import Caller, Item, Outcome, cancelled
-from shoal.runtime.heartbeat import Heartbeat, silence_limit
+from shoal.runtime.environment import node_settings
+from shoal.runtime.heartbeat import Heartbeat
 from shoal.runtime.lanes import ASYNC_CONCURRENCY, AsyncLane, Lane, MainLane, ThreadLane, limits_of
 from shoal.runtime.owner import Owner, OwnerConfig
 from shoal.runtime.refs import ObjectRef
@@ -100,7 +101,7 @@ class Executor:
             print("shoal: the node's agent has said nothing for too long: this executor ends", file=sys.__stderr__)
             os._exit(1)
 
-        watch = Heartbeat(silence_limit() * END_FIRST, silent)
+        watch = Heartbeat(node_settings().silence * END_FIRST, silent)
         self.owner.start_soon(watch.run(list, lambda: {"agent": agent}))
         await agent.run()
         os._exit(0)

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Mapping
 
 from shoal.state.silence import Silence
 from shoal.transport.stream import Stream
-
-
-def silence_limit() -> float:
-    """Return the seconds after which a silent peer is given up: ``SHOAL_SILENCE``, 60 by default."""
-    return float(os.environ.get("SHOAL_SILENCE") or 60.0)
 
 
 class Heartbeat:

@@ -24,19 +24,16 @@ each GiB that they use, also on another thread, and for a tenth of the time at m
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
-import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from shoal.model import messages as m
 from shoal.model.amounts import format_nbytes
-from shoal.model.errors import OptionError
 from shoal.runtime.begun import BegunMark
+from shoal.runtime.environment import NodeSettings
 from shoal.runtime.memory_gauges import Gauges
 from shoal.runtime.process_memory import find_groups, private_memory, roughly
 from shoal.state.memory_watch import (
@@ -85,30 +82,12 @@ class MemorySettings:
         return 0 < self.threshold < 1
 
 
-def memory_settings(worker_limit: int = 0, environ: Mapping[str, str] = os.environ) -> MemorySettings:
-    """Return how to watch the memory of a node: as the environment says; *worker_limit* is the Dask worker's, if any.
-
-    Raises
-    ------
-    OptionError
-        The environment says what cannot be.
-    """
-    threshold = _number(environ, "SHOAL_MEMORY_THRESHOLD", THRESHOLD)
-    if not 0 <= threshold <= 1:
-        raise OptionError(f"`SHOAL_MEMORY_THRESHOLD` is {threshold:g}: a share of the memory is between 0 and 1.")
-    share = _number(environ, "SHOAL_MEMORY_LIMIT", -1)
-    if share >= 0:
-        return MemorySettings(threshold, int(share), "the memory that `SHOAL_MEMORY_LIMIT` gives the node")
+def memory_settings(worker_limit: int, settings: NodeSettings) -> MemorySettings:
+    """Return how to watch the memory of a node: as *settings* say; *worker_limit* is the Dask worker's, or 0."""
+    threshold = THRESHOLD if settings.memory_threshold is None else settings.memory_threshold
+    if settings.memory_limit is not None:
+        return MemorySettings(threshold, settings.memory_limit, "the memory that `SHOAL_MEMORY_LIMIT` gives the node")
     return MemorySettings(threshold, worker_limit, "the memory that the node's Dask worker may use")
-
-
-def _number(environ: Mapping[str, str], name: str, default: float) -> float:
-    text = environ.get(name)
-    with contextlib.suppress(ValueError):
-        number = float(text) if text else default
-        if math.isfinite(number):
-            return number
-    raise OptionError(f"`{name}` is `{text}`, which is no number.")
 
 
 class Executors:

@@ -95,6 +95,10 @@ class Stream:
         """Have *on_message* called from the next batch on: the greetings are over."""
         self._on_message = on_message
 
+    def handle(self, message: Message) -> None:
+        """Give *message*, the rest of a batch that began with a greeting, to whoever handles messages now."""
+        self._on_message(self, message)
+
     async def drain(self) -> None:
         """Wait until everything queued has been handed to the operating system, or the stream has ended."""
         await self._drained.wait()

@@ -21,7 +21,7 @@ from variables import Names
 
 import shoal
 from shoal import notebook
-from shoal.runtime.store import default_root
+from shoal.runtime.environment import store_root
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -158,6 +158,6 @@ def shoal_processes(runtime_directory: str) -> set[int]:
 
 def shoal_files() -> set[str]:
     """Return what lies in shared memory, temporary and connection directories."""
-    places = {default_root(), Path(tempfile.gettempdir())}
+    places = {store_root(), Path(tempfile.gettempdir())}
     found = {str(path) for place in places for path in place.glob("shoal-*")}
     return found | {str(path) for path in Path(os.environ["JUPYTER_RUNTIME_DIR"]).glob("shoal/*")}

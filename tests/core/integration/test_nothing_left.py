@@ -184,6 +184,34 @@ def test_after_the_template_is_killed(nothing_left):
     assert said == "1000000.0\n"
 
 
+def test_after_everything_is_killed_at_once(nothing_left, wait_until, traces):
+    """Nobody is left to clean up: the next cluster on this machine does."""
+    before = traces()
+    driver = start("shoal.put(np.ones(1_000_000)); print('put', flush=True); sys.stdin.read()")
+    assert driver.stdout.readline() == "put\n"
+    family = [*psutil.Process(driver.pid).children(recursive=True), psutil.Process(driver.pid)]
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for process in family:
+            process.send_signal(number)
+    driver.communicate(timeout=20)
+    wait_until(lambda: not any(isinstance(trace, int) for trace in traces() - before), "an end of the processes")
+    left = {Path(trace) for trace in traces() - before}
+    assert len(left) == 4, "store, logs, the head's own files, connection"
+    for path in left:
+        for lock in path.glob(".claimed"):
+            os.utime(lock, (0, 0))  # a while ago
+    with shoal.init(num_cpus=1):
+        wait_until(lambda: not any(path.exists() for path in left if path.parent.name != "shoal"), "a sweep")
+        assert [connection.pid for connection in registry.list_clusters()] == [os.getpid()]
+
+
+def test_after_a_start_that_failed(nothing_left, monkeypatch, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("from distributed import Worker\nWorker.__init__ = None\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with pytest.raises(shoal.errors.ConnectError, match="did not start: its process ended"):
+        shoal.init(num_cpus=1)
+
+
 def test_work_that_comes_between_two_templates(nothing_left, monkeypatch, wait_until):
     """Executors asked for while the next template comes up are started by it: nobody would repeat the request."""
     connecting, go_on = threading.Event(), threading.Event()

@@ -14,12 +14,11 @@ import dataclasses
 import errno
 import os
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
+from shoal.runtime.environment import spill_root, store_root
 from shoal.runtime.serialization import Frame
 from shoal.runtime.store.room import COPY_SUFFIX, Draft, Found, Limits, Room, is_copy, nbytes_of
 from shoal.runtime.store.segment import (
@@ -41,23 +40,9 @@ _rooms: dict[str, Room] = {}
 _rooms_lock = threading.Lock()
 
 
-def default_root() -> Path:
-    """Where stores live: shared memory if there is any, else the temporary directory; ``SHOAL_STORE_DIR`` overrides."""
-    chosen = os.environ.get("SHOAL_STORE_DIR")
-    if chosen:
-        return Path(chosen)
-    shared = Path("/dev/shm")
-    return shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
-
-
-def spill_root() -> Path:
-    """Where stores keep what does not fit into memory: ``SHOAL_SPILL_DIR``, else the temporary directory."""
-    return Path(os.environ.get("SHOAL_SPILL_DIR") or tempfile.gettempdir())
-
-
 def default_limits(node_memory: float) -> Limits:
     """Return the limits of a store on a node that has *node_memory* bytes, and never more than there is room for."""
-    memory = min(MEMORY_SHARE * node_memory, FREE_SHARE * shutil.disk_usage(default_root()).free)
+    memory = min(MEMORY_SHARE * node_memory, FREE_SHARE * shutil.disk_usage(store_root()).free)
     directory = spill_root().absolute()
     while not directory.exists():  # it will be made when it is needed
         directory = directory.parent
@@ -76,7 +61,7 @@ class Store:
     def create(node_id: str, holder: str, limits: Limits | None = None) -> Store:
         """Make the directory of a new node, accessible to this user alone."""
         name = f"shoal-{os.getuid()}-{node_id}"
-        directory = default_root() / name
+        directory = store_root() / name
         directory.mkdir(mode=0o700)
         if limits is None:
             limits = default_limits(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -217,7 +202,6 @@ __all__ = [
     "SegmentGone",
     "Store",
     "default_limits",
-    "default_root",
     "free_segment",
     "is_copy",
     "is_here",
@@ -225,7 +209,6 @@ __all__ = [
     "map_segment",
     "map_whole",
     "segment_nbytes",
-    "spill_root",
     "split",
     "store_directory",
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shoal.model.errors import OptionError
+from shoal.runtime.environment import NodeSettings
 from shoal.runtime.memory_gauges import CONTAINER, MACHINE, Gauges
 from shoal.runtime.memory_watch import MemorySettings, memory_settings
 from shoal.state.memory_watch import THRESHOLD
@@ -101,29 +101,14 @@ def test_this_machine_has_memory_and_some_of_it_is_used():
 
 
 def test_the_environment_has_the_last_word():
-    assert memory_settings(0, {}) == MemorySettings(THRESHOLD, 0, "the memory that the node's Dask worker may use")
-    assert memory_settings(7, {}).share == 7
-    assert memory_settings(7, {"SHOAL_MEMORY_LIMIT": "1e9"}).share == 1_000_000_000
-    assert memory_settings(7, {"SHOAL_MEMORY_LIMIT": "0"}).share == 0
-    assert memory_settings(0, {"SHOAL_MEMORY_THRESHOLD": "0.5"}).threshold == 0.5
+    of_worker = "the memory that the node's Dask worker may use"
+    assert memory_settings(0, NodeSettings()) == MemorySettings(THRESHOLD, 0, of_worker)
+    assert memory_settings(7, NodeSettings()).share == 7
+    assert memory_settings(7, NodeSettings(memory_limit=1_000)).share == 1_000
+    assert memory_settings(7, NodeSettings(memory_limit=0)).share == 0
+    assert memory_settings(0, NodeSettings(memory_threshold=0.5)).threshold == 0.5
 
 
-@pytest.mark.parametrize("off", ["0", "1"])
+@pytest.mark.parametrize("off", [0.0, 1.0])
 def test_a_threshold_that_is_no_share_turns_it_off(off):
-    assert not memory_settings(0, {"SHOAL_MEMORY_THRESHOLD": off}).is_on
-
-
-@pytest.mark.parametrize(
-    ("environ", "words"),
-    [
-        ({"SHOAL_MEMORY_THRESHOLD": "95"}, "between 0 and 1"),
-        ({"SHOAL_MEMORY_THRESHOLD": "-0.1"}, "between 0 and 1"),
-        ({"SHOAL_MEMORY_THRESHOLD": "much"}, "`much`, which is no number"),
-        ({"SHOAL_MEMORY_LIMIT": "4GB"}, "`SHOAL_MEMORY_LIMIT` is `4GB`, which is no number"),
-        ({"SHOAL_MEMORY_LIMIT": "nan"}, "`SHOAL_MEMORY_LIMIT` is `nan`"),
-        ({"SHOAL_MEMORY_LIMIT": "inf"}, "`SHOAL_MEMORY_LIMIT` is `inf`"),
-    ],
-)
-def test_what_cannot_be_is_refused(environ, words):
-    with pytest.raises(OptionError, match=words):
-        memory_settings(0, environ)
+    assert not memory_settings(0, NodeSettings(memory_threshold=off)).is_on

@@ -580,14 +580,6 @@ def test_many_processes_at_once(make_store) -> None:
 # -- where stores are ----------------------------------------------------------------------------------------------
 
 
-def test_where_stores_live_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SHOAL_STORE_DIR", str(tmp_path))
-    assert stores.default_root() == tmp_path
-    monkeypatch.delenv("SHOAL_STORE_DIR")
-    assert stores.default_root() != tmp_path
-    assert os.access(stores.default_root(), os.W_OK)
-
-
 def test_limits_are_a_share_of_the_nodes_memory_and_never_more_than_there_is(tiny_disk, monkeypatch) -> None:
     assert stores.default_limits(10 * MIB).memory == 3 * MIB
     monkeypatch.setenv("SHOAL_STORE_DIR", str(tiny_disk))

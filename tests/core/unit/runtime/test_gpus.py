@@ -1,4 +1,4 @@
-"""What a node says of itself: accelerators and labels."""
+"""Which accelerators a node has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from shoal.runtime import gpus
 from shoal.runtime.gpus import count_gpus, visible_gpus
-from shoal.runtime.labels import labels_here
 
 
 @pytest.mark.parametrize(
@@ -33,24 +32,3 @@ def test_more_than_the_mask_has_are_numbered(monkeypatch: pytest.MonkeyPatch) ->
     """A test's cluster may claim devices that the machine does not have."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     assert visible_gpus(2) == ("0", "1")
-
-
-@pytest.mark.parametrize(
-    ("text", "labels"),
-    [
-        ("", {}),
-        ("zone=a", {"zone": "a"}),
-        (" zone = a , disk=ssd,", {"zone": "a", "disk": "ssd"}),
-        ("x=a=b", {"x": "a=b"}),
-    ],
-)
-def test_labels_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, text: str, labels: dict[str, str]) -> None:
-    monkeypatch.setenv("SHOAL_LABELS", text)
-    assert labels_here() == labels
-
-
-@pytest.mark.parametrize("text", ["zone", "=a", "zone=a,disk"])
-def test_other_text_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setenv("SHOAL_LABELS", text)
-    with pytest.raises(ValueError, match="must look like"):
-        labels_here()
