@@ -5,11 +5,9 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-import shoal.notebook
 from shoal_kernel.locating import CellWatch
 from shoal_kernel.magics import Remote
 from shoal_kernel.routing import OutputRouter
-from shoal_kernel.variables import NotebookNamespace
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -31,7 +29,6 @@ class Extension:
     def start(self) -> None:
         self._watch.start()
         self._router.start()
-        shoal.notebook.set_namespace(NotebookNamespace(self._shell))
         self._shell.register_magics(self._magics)
         self._configurables.append(self._magics)
 
@@ -41,7 +38,6 @@ class Extension:
         for kind in ("line", "cell"):
             manager.magics[kind].pop("remote", None)
         manager.registry.pop(type(self._magics).__name__, None)
-        shoal.notebook.set_namespace(None)
         self._router.stop()
         self._watch.stop()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from shoal.notebook import MainNamespace, Variable, traceback_variables
+from shoal.runtime.variables import MainNamespace, Variable, traceback_variables
 
 
 class Names(MainNamespace):

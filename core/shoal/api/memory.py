@@ -7,11 +7,11 @@ import gc
 import time
 
 from shoal.api.session import owner_or_init
-from shoal.api.values import check_timeout
+from shoal.api.values import check_flag, check_timeout
 from shoal.model.errors import OptionError
 from shoal.model.memory import MemoryReport
-from shoal.runtime.holders import get_namespace
 from shoal.runtime.memory_reporter import report
+from shoal.runtime.variables import get_namespace
 
 #: Seconds that the release of what was forgotten may take.
 SETTLE = 2.0
@@ -48,6 +48,7 @@ def memory(*, limit: int = 20, release: bool = False, timeout: float = 5.0) -> M
     True
     """
     check_timeout(timeout)
+    check_flag("release", release)
     if not timeout:
         raise OptionError("`timeout` must be more than 0.", option="timeout")
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
@@ -58,14 +59,15 @@ def memory(*, limit: int = 20, release: bool = False, timeout: float = 5.0) -> M
     before = _nbytes(report(owner, 0, timeout))
     get_namespace().forget_history()
     gc.collect()
-    deadline = time.monotonic() + SETTLE
+    deadline, last = time.monotonic() + SETTLE, 0
     while True:
         # Refs are dropped, segments freed and nodes' books made up by others, in their time.
         time.sleep(0.05)
         found = report(owner, limit, timeout)
         released = before - _nbytes(found)
-        if released > 0 or time.monotonic() > deadline:
+        if 0 < released == last or time.monotonic() > deadline:
             return dataclasses.replace(found, released=max(0, released))
+        last = released
 
 
 def _nbytes(found: MemoryReport) -> int:

@@ -590,13 +590,14 @@ class PullSegment(NamedTuple):
 class SegmentPulled(NamedTuple):
     """Agent -> process: the copy is at ``path``; or there is none, because of this ``trouble``.
 
-    ``lost`` says that nobody has the segment any more, not only that this node has no room for it.
+    ``kind`` says which: ``lost``, nobody has the segment any more; ``full``, this node has no room for it; ``broken``,
+    this node cannot keep it for another reason.
     """
 
     request: int
     path: str
     trouble: str
-    lost: bool
+    kind: str
 
 
 class FindSource(NamedTuple):

@@ -7,7 +7,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from shoal.model import messages as m
-from shoal.model.errors import ObjectLostError, ObjectStoreFullError
+from shoal.model.errors import ObjectLostError, ObjectStoreFullError, ShoalError
 from shoal.runtime import payload_kinds as payloads
 from shoal.runtime.pulling import SOURCE_TIMEOUT, MemoryTarget, SegmentPuller
 from shoal.runtime.store import segment_nbytes
@@ -38,6 +38,8 @@ class Fetcher:
             It cannot be had any more.
         ObjectStoreFullError
             This node has no room for it.
+        ShoalError
+            This node cannot keep it for another reason.
         """
         _, _, path, sizes = segment
         for _ in range(ATTEMPTS):
@@ -50,10 +52,12 @@ class Fetcher:
                 await asyncio.sleep(PAUSE)
             elif pulled.path:
                 return payloads.SEGMENT, store.holder, pulled.path, sizes
-            elif pulled.lost:
+            elif pulled.kind == "lost":
                 raise ObjectLostError(f"The stored value `{path}` is lost: {pulled.trouble}.", object_id=path)
-            else:
+            elif pulled.kind == "full":
                 raise ObjectStoreFullError(pulled.trouble, needed=segment_nbytes(sizes), limit=0, holders=())
+            else:
+                raise ShoalError(f"The stored value `{path}` cannot be brought to this node: {pulled.trouble}")
         raise ObjectLostError(f"The stored value `{path}` is lost: no node here answers.", object_id=path)
 
     async def _ask_agent(self, agent: str, segment: m.Payload) -> m.SegmentPulled | None:

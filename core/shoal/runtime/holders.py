@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import bisect
 import gc
-import sys
 import types
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from shoal.runtime.refs import ObjectRef
 from shoal.runtime.store.segment import mappings
+from shoal.runtime.variables import Namespace, Variable
 
 #: Objects looked at for one variable, and for all.
 MAX_EACH, MAX_ALL = 200_000, 3_000_000
@@ -40,29 +40,6 @@ _MRO: Any = vars(type)["__mro__"]
 _NAME: Any = vars(type)["__name__"]
 
 
-class Variable(NamedTuple):
-    """Something by which a value can be reached."""
-
-    #: In words: "`x`", "`Out[3]`", "the last error's traceback (`x` in `f`)".
-    name: str
-    value: object
-    #: Kept by the notebook of its own accord: to forget it costs the user nothing that they asked for.
-    is_history: bool = False
-
-
-class Namespace(Protocol):
-    """Where a person's variables are."""
-
-    def variables(self) -> Iterable[Variable]:
-        """Return them all."""
-
-    def scopes(self) -> Iterable[dict[str, Any]]:
-        """Return the dictionaries that functions refer to as their globals: not what a function holds."""
-
-    def forget_history(self) -> None:
-        """Let go of what is kept for no more than being shown again: outputs, tracebacks."""
-
-
 class Held(NamedTuple):
     """Names of the variables that hold something, those of the history apart."""
 
@@ -75,70 +52,22 @@ class Held(NamedTuple):
             names.append(variable.name)
 
 
-class MainNamespace:
-    """The variables of a program."""
+class Holders(NamedTuple):
+    """Who holds what, as far as was looked."""
 
-    def variables(self) -> Iterator[Variable]:
-        for name, value in list(vars(sys.modules["__main__"]).items()):
-            if not name.startswith("__"):
-                yield Variable(f"`{name}`", value)
-        yield from traceback_variables(last_errors(), self.scopes())
-
-    def scopes(self) -> list[dict[str, Any]]:
-        return [vars(sys.modules["__main__"])]
-
-    def forget_history(self) -> None:
-        forget_last_errors()
+    #: Holders of refs, by object id.
+    refs: dict[str, Held]
+    #: Holders of mapped segments, by path.
+    segments: dict[str, Held]
+    #: Variables that hold so many objects that not all were looked at.
+    cut: list[str]
 
 
-_namespace: Namespace = MainNamespace()
-
-
-def set_namespace(namespace: Namespace | None) -> None:
-    """Have *namespace* say which variables there are; None restores those of ``__main__``."""
-    global _namespace
-    _namespace = namespace or MainNamespace()
-
-
-def get_namespace() -> Namespace:
-    return _namespace
-
-
-def last_errors() -> list[types.TracebackType]:
-    """Return the tracebacks that Python keeps for debuggers."""
-    found = [getattr(sys, "last_traceback", None), getattr(getattr(sys, "last_exc", None), "__traceback__", None)]
-    return [traceback for traceback in found if isinstance(traceback, types.TracebackType)]
-
-
-def forget_last_errors() -> None:
-    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
-        if hasattr(sys, name):
-            delattr(sys, name)
-
-
-def traceback_variables(
-    tracebacks: Iterable[types.TracebackType], scopes: Iterable[dict[str, Any]]
-) -> Iterator[Variable]:
-    """Give the local variables of all frames that these tracebacks keep."""
-    skipped = {id(scope) for scope in scopes}
-    seen = set()
-    for traceback in tracebacks:
-        step: types.TracebackType | None = traceback
-        while step is not None:
-            frame = step.tb_frame
-            step = step.tb_next
-            if id(frame) in seen or frame.f_globals is frame.f_locals or id(frame.f_locals) in skipped:
-                continue
-            seen.add(id(frame))
-            for name, value in list(frame.f_locals.items()):
-                where = f"the traceback of the last error (`{name}` in `{frame.f_code.co_name}`)"
-                yield Variable(where, value, is_history=True)
-
-
-def find_holders(namespace: Namespace) -> tuple[dict[str, Held], dict[str, Held]]:
-    """Return the holders of refs by object id, and those of mapped segments by path."""
+def find_holders(namespace: Namespace) -> Holders:
+    """Look through the variables of *namespace*."""
     refs: dict[str, Held] = {}
     segments: dict[str, Held] = {}
+    cut: list[str] = []
     ranges = _Ranges()
     barriers = {id(scope) for scope in namespace.scopes()}
     budget = MAX_ALL
@@ -151,9 +80,10 @@ def find_holders(namespace: Namespace) -> tuple[dict[str, Held], dict[str, Held]
             elif type(found) is str:
                 segments.setdefault(found, Held([], [])).add(variable)
             if looked_at > min(budget, MAX_EACH):
+                cut.append(variable.name)
                 break
         budget -= looked_at
-    return refs, segments
+    return Holders(refs, segments, cut)
 
 
 class _Ranges:

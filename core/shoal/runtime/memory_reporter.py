@@ -12,9 +12,10 @@ from shoal.model.cells import cell_name
 from shoal.model.errors import ObjectStoreFullError, ShoalError
 from shoal.model.memory import MemoryReport, ObjectUse, StoreUse
 from shoal.runtime import payload as payloads
-from shoal.runtime.holders import Held, find_holders, get_namespace
+from shoal.runtime.holders import Held, Holders, find_holders
 from shoal.runtime.lineage import origin_of
 from shoal.runtime.store import COPY_SUFFIX, segment_nbytes
+from shoal.runtime.variables import get_namespace
 from shoal.runtime.work import CREATE, Work
 from shoal.state.objects import Entry
 
@@ -38,8 +39,9 @@ class StoreAsker:
         self._answers: dict[int, asyncio.Future[m.SegmentList]] = {}
 
     async def ask(self, seconds: float) -> Stores:
-        """Return what each node answers within *seconds*."""
-        nodes = list(self._owner.stores)
+        """Return what each node answers within *seconds*; executors know of no node but their own."""
+        own = self._owner.store
+        nodes = list(self._owner.stores) or ([own.holder] if own is not None else [])
         found = await asyncio.gather(*(self._ask(node, seconds) for node in nodes))
         return dict(zip(nodes, found, strict=True))
 
@@ -62,11 +64,11 @@ class StoreAsker:
 
 def report(owner: BaseOwner, limit: int, seconds: float) -> MemoryReport:
     """Make the report of what this process owns and of all stores; not on the event loop's own thread."""
-    refs, segments = find_holders(get_namespace())
+    holders = find_holders(get_namespace())
     stores, processes = owner.ask_stores(seconds)
-    rows = _Rows(owner, refs, segments, processes, stores).rows()
+    rows = _Rows(owner, holders, processes, stores).rows()
     rows.sort(key=lambda row: (-row.nbytes, row.object_id))
-    history = {name for held in (*refs.values(), *segments.values()) for name in held.history}
+    history = {name for held in (*holders.refs.values(), *holders.segments.values()) for name in held.history}
     return MemoryReport(
         tuple(
             StoreUse(node, *found.memory, *found.disk) if found else StoreUse(node) for node, found in stores.items()
@@ -80,10 +82,10 @@ def report(owner: BaseOwner, limit: int, seconds: float) -> MemoryReport:
 def name_holders(owner: BaseOwner, error: ObjectStoreFullError) -> ObjectStoreFullError:
     """Say of the segments that fill a store what they are, as far as this process knows."""
     try:
-        refs, segments = find_holders(get_namespace())
+        holders = find_holders(get_namespace())
     except Exception:  # whatever is wrong with the variables, the store is full
-        refs, segments = {}, {}
-    rows = _Rows(owner, refs, segments, {}, {})
+        holders = Holders({}, {}, [])
+    rows = _Rows(owner, holders, {}, {})
     known = {
         _name(entry.payload[2]): row
         for entry in owner.table.entries()
@@ -104,14 +106,14 @@ class _Rows:
     def __init__(
         self,
         owner: BaseOwner,
-        refs: dict[str, Held],
-        segments: dict[str, Held],
+        holders: Holders,
         processes: dict[str, str],
         stores: Stores,
     ) -> None:
         self._owner = owner
-        self._refs = refs
-        self._mapped = {_name(path): held for path, held in segments.items()}
+        self._refs = holders.refs
+        self._cut = holders.cut
+        self._mapped = {_name(path): held for path, held in holders.segments.items()}
         self._processes = processes
         #: Where each segment is, by name: node, bytes, place, whether it is mapped.
         self._places: dict[str, list[tuple[str, int, str, bool]]] = {}
@@ -180,7 +182,8 @@ class _Rows:
         held += self._users.get(entry.object_id, [])
         held += [self._process(process) for process, count in (entry.borrowers or {}).items() if count > 0]
         if not held and entry.local > 0:
-            held.append("this process, by no variable")
+            rest = f", of those looked at ({', '.join(self._cut[:3])} hold too much)" if self._cut else ""
+            held.append(f"this process, by no variable{rest}")
         return held
 
     def _of_segment(self, name: str) -> ObjectUse:

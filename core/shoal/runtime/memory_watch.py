@@ -289,7 +289,9 @@ def cause_of(verdict: Verdict) -> str:
     gauge, victim = verdict.gauge, verdict.victim
     assert victim is not None
     size = format_nbytes(victim.private)
+    advice = " (with `memory=`, the bytes that it needs, an actor is placed where they are)"
     return (
         f"{gauge.what} was nearly full ({format_nbytes(gauge.used)} of {format_nbytes(gauge.limit)}) and it used "
         + (f"most: {size}" if verdict.is_biggest else f"{size}, about as much as any other")
+        + (advice if victim.work == ACTOR else "")
     )

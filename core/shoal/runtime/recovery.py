@@ -45,7 +45,8 @@ class Recovery:
         plan, reason = self._plan(lineage) if isinstance(lineage, Lineage) else ([], lineage.why)
         if reason:
             error = ObjectLostError(
-                f"`{entry.object_id}` is lost with the node that held it, and cannot be made again: {reason}.",
+                f"`{entry.object_id}` is lost: `{holder}`, which held it, has it no more; and it cannot be made again: "
+                f"{reason}.",
                 object_id=entry.object_id,
             )
             self._table.ready(entry.object_id, payloads.from_error(error))

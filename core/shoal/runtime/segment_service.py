@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 
 from shoal.model import messages as m
-from shoal.model.errors import ObjectLostError, ShoalError
+from shoal.model.errors import ObjectLostError, ObjectStoreFullError, ShoalError
 from shoal.runtime.lending import Lending, map_for_reading
 from shoal.runtime.peers import Peers
 from shoal.runtime.pulling import SegmentPuller
 from shoal.runtime.scope import Scope
-from shoal.runtime.store import COPY_SUFFIX, Draft, Store, is_copy, is_segment_here
+from shoal.runtime.store import COPY_SUFFIX, Draft, Store, is_copy, is_full, is_segment_here
 from shoal.state import sources
 from shoal.state.strays import Strays
 from shoal.transport.comms import Security
@@ -66,7 +66,7 @@ class SegmentService:
             case m.PullSegment(request, segment):
                 copy = self._copy_path(segment[2])
                 if is_segment_here(copy):
-                    stream.send_nowait(m.SegmentPulled(request, copy, "", False))
+                    stream.send_nowait(m.SegmentPulled(request, copy, "", ""))
                 else:
                     self._scope.start(self._pull(stream, request, segment))
             case m.FindSource(request, path, reader):
@@ -143,9 +143,9 @@ class SegmentService:
         try:
             path = await self._puller.pull(segment)
         except (ShoalError, OSError) as error:
-            stream.send_nowait(m.SegmentPulled(request, "", str(error), isinstance(error, ObjectLostError)))
+            stream.send_nowait(m.SegmentPulled(request, "", str(error), _kind(error)))
         else:
-            stream.send_nowait(m.SegmentPulled(request, path, "", False))
+            stream.send_nowait(m.SegmentPulled(request, path, "", ""))
 
     async def _send_range(self, stream: Stream, read: m.ReadSegment) -> None:
         whole = self._lending.find(read.path)
@@ -184,3 +184,10 @@ class SegmentService:
                         stream.send_nowait(m.Source(request, source, path))
                 case sources.Drop(address, path):
                     self._peers.send(address, m.FreeSegment(path), agent=True)
+
+
+def _kind(error: Exception) -> str:
+    """Return what a segment that could not be had is, to whoever asked."""
+    if isinstance(error, ObjectLostError):
+        return "lost"
+    return "full" if isinstance(error, ObjectStoreFullError) or is_full(error) else "broken"

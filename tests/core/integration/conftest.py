@@ -20,8 +20,8 @@ from distributed.security import Security
 from variables import Names
 
 import shoal
-from shoal import notebook
 from shoal.runtime.environment import store_root
+from shoal.runtime.variables import set_namespace
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -131,8 +131,8 @@ def wait_until() -> Callable[..., None]:
 @pytest.fixture
 def names() -> Iterator[Callable[..., None]]:
     """A function that says which variables there are."""
-    yield lambda **values: notebook.set_namespace(Names(**values))
-    notebook.set_namespace(None)
+    yield lambda **values: set_namespace(Names(**values))
+    set_namespace(None)
     vars(sys).pop("last_exc", None)
 
 

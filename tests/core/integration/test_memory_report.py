@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import shoal
+from shoal.runtime import holders
 
 NBYTES = 400_000
 
@@ -165,11 +166,35 @@ def test_what_only_a_traceback_keeps_can_be_released(cluster, names):
 
 
 @pytest.mark.parametrize(
-    "options", [{"limit": -1}, {"limit": 1.5}, {"limit": True}, {"timeout": 0}, {"timeout": -1}, {"timeout": "x"}]
+    "options",
+    [
+        *({"limit": limit} for limit in (-1, 1.5, True)),
+        *({"timeout": timeout} for timeout in (0, -1, "x", float("inf"), float("nan"), 1e300)),
+        *({"release": release} for release in ("yes", 1, None)),
+    ],
 )
 def test_bad_input(cluster, options):
     with pytest.raises(shoal.errors.OptionError):
         shoal.memory(**options)
+
+
+def test_what_was_not_looked_at_is_said(cluster, names, monkeypatch):
+    monkeypatch.setattr(holders, "MAX_EACH", 1_000)
+    hidden = shoal.put(np.ones(NBYTES))
+    names(deep=[*([index] for index in range(2_000)), [hidden]])
+    assert holders_of(hidden) == ("this process, by no variable, of those looked at (`deep` hold too much)",)
+
+
+def test_a_task_sees_the_store_of_its_node(cluster, names):
+    @shoal.remote
+    def look():
+        kept = shoal.put(np.ones(3 * NBYTES, np.uint8))
+        return kept.id, shoal.memory(limit=100)
+
+    object_id, report = shoal.get(look.remote(), timeout=30)
+    assert len(report.stores) == 1 and report.stores[0].node in {node.address for node in shoal.nodes()}
+    (row,) = (row for row in report.objects if row.object_id == object_id)
+    assert row.nodes == (report.stores[0].node,) and 3 * NBYTES <= row.nbytes < 3 * NBYTES + 5000
 
 
 class Writes(collections.defaultdict):

@@ -115,7 +115,7 @@ def test_an_actor_that_grows_says_so_and_may_start_afresh(narrow):
             return "here"
 
     once = shoal.remote(Hungry).remote()
-    with pytest.raises(shoal.errors.ActorDiedError, match="nearly full"):
+    with pytest.raises(shoal.errors.ActorDiedError, match=r"nearly full .*\(with `memory=`"):
         shoal.get(once.grow.remote(), timeout=60)
     again = shoal.remote(max_restarts=1)(Hungry).remote()
     with pytest.raises(shoal.errors.ActorUnavailableError, match="nearly full"):

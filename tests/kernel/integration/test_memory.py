@@ -46,8 +46,23 @@ def test_outputs(kernel: Kernel) -> None:
 def test_tracebacks(kernel: Kernel) -> None:
     kernel.ok("def fails():\n    kept = shoal.put(np.ones(4_000_000, np.uint8))\n    raise ValueError")
     assert kernel.run("fails()").status == "error"
-    assert "the traceback of the last error (`kept` in `fails`)" in line_of(table(kernel), "3.8 MiB")
+    line = line_of(table(kernel), "3.8 MiB")
+    assert "  the traceback of the last error (`kept` in `fails`)  " in line, "and none of the shell's own frames"
     assert "released: 3.8 MiB" in table(kernel, "%remote memory --release")
+
+
+def test_without_the_extension(kernel: Kernel) -> None:
+    """``shoal.memory()`` is not the extension's: it knows outputs by itself."""
+    kernel.ok("%unload_ext shoal")
+    try:
+        kernel.ok(STORE.format(6_000_000))
+        number = kernel.ok("[ref]").reply["content"]["execution_count"]
+        text = table(kernel, "shoal.memory()")
+        assert f"  `ref`; `Out[{number}]`  " in line_of(text, "5.7 MiB")
+        kernel.ok("del ref")
+        assert "released: 5.7 MiB" in table(kernel, "shoal.memory(release=True)")
+    finally:
+        kernel.ok("%load_ext shoal")
 
 
 def test_a_cell_that_failed_elsewhere_keeps_no_more_than_its_error(kernel: Kernel) -> None:

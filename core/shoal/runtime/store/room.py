@@ -441,7 +441,7 @@ class Room:
     def full(self, nbytes: int) -> ObjectStoreFullError:
         """Return the error of a write that found no room."""
         used = self.ledger.read()
-        biggest = sorted(self._files(OBJECTS), key=lambda found: -found.nbytes)[:NAMED]
+        biggest = sorted([*self._files(OBJECTS), *self._files(LEAVING)], key=lambda found: -found.nbytes)[:NAMED]
         holders = tuple((found.name, found.nbytes, is_locked(found.path)) for found in biggest)
         why = self._trouble or "what is in it is mapped by running code, which holds arrays or tensors of it"
         lines = "".join(
