@@ -8,6 +8,8 @@
 #   make bench-core  shoal beside Ray, row by row (20 minutes; installs Ray into build/bench-env)
 #   make bench-objects  its object store beside Ray, Dask, memory and disk (10 minutes; root for the transfer)
 #   make bench-scale the scheduler on a simulated cluster of 10,000 nodes
+#   make bench-notebook  what a remote cell costs over a bare task, and how soon the stop button works (1 minute)
+#   make bench-output  what printing in tasks costs, and what floods of it do to a page (2 minutes)
 #   make format      let ruff lay out the Python code
 #   make clean       remove what was built (`make clean-all`: the environment too)
 #
@@ -44,7 +46,7 @@ NODE_MODULES := labextension/node_modules/.shoal-lock.sha256
 PYTEST := $(BIN)/python -m pytest
 UNIT_TESTS := $(wildcard tests/core/unit tests/kernel/unit)
 
-.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale format clean clean-all setup setup-dev \
+.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale bench-notebook bench-output format clean clean-all setup setup-dev \
 	chromium test-static test-unit test-js test-python test-labextension test-notebooks test-browser
 
 help:
@@ -112,6 +114,12 @@ $(BENCH_ENV)/.installed-torch: $(BENCH_ENV)/.installed
 
 bench-objects: $(INSTALLED) $(BENCH_ENV)/.installed-torch
 	$(BIN)/python benchmarks/objects/run.py --ray-python $(BENCH_ENV)/bin/python --output benchmarks/results/objects
+
+bench-notebook: $(INSTALLED)
+	$(BIN)/python benchmarks/notebook/run.py --output benchmarks/results/notebook
+
+bench-output: $(INSTALLED)
+	$(BIN)/python benchmarks/output/run.py | tee benchmarks/results/output.txt
 
 bench-scale: $(INSTALLED)
 	$(BIN)/python benchmarks/scheduler_scale.py | tee benchmarks/results/scheduler_scale.txt

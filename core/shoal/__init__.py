@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from shoal.api.joblib_backend import register_joblib
     from shoal.api.memory import MemoryReport, memory
     from shoal.api.nodes import Node, available_resources, cluster_resources, nodes
+    from shoal.api.plotting import plot
     from shoal.api.process_pool import Pool
+    from shoal.api.progress import CellProgress, progress
     from shoal.api.why import why
     from shoal.model.explanation import Explanation
 
@@ -52,7 +54,10 @@ _LATE = {
     "available_resources": "shoal.api.nodes",
     "cluster_resources": "shoal.api.nodes",
     "nodes": "shoal.api.nodes",
+    "plot": "shoal.api.plotting",
     "Pool": "shoal.api.process_pool",
+    "CellProgress": "shoal.api.progress",
+    "progress": "shoal.api.progress",
     "why": "shoal.api.why",
     "Explanation": "shoal.model.explanation",
 }
@@ -69,6 +74,7 @@ __all__ = [
     "ActorClass",
     "ActorHandle",
     "ActorPool",
+    "CellProgress",
     "Cluster",
     "Executor",
     "Explanation",
@@ -103,6 +109,8 @@ __all__ = [
     "nodes",
     "output",
     "placement_group",
+    "plot",
+    "progress",
     "put",
     "register_joblib",
     "remote",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["load_ipython_extension", "unload_ipython_extension"]
+__all__ = ["draw", "live_view", "load_ipython_extension", "unload_ipython_extension"]
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -22,3 +22,17 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     from shoal_kernel.extension import unload
 
     unload(shell)
+
+
+def live_view(what: Any) -> dict[str, Any]:
+    """Return the MIME bundle of a live view of *what*, if it is something that has one."""
+    from shoal_kernel import cluster_widget
+
+    return cluster_widget.live_view(what)
+
+
+def draw(picture: str, **options: Any) -> Any:
+    """Return one of the pictures of ``shoal.plot``."""
+    from shoal_kernel import plots
+
+    return getattr(plots, f"draw_{picture}")(**options)

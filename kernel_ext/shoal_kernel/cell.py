@@ -16,10 +16,13 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
-from shoal_kernel import showing
+import shoal
+from shoal_kernel import module_sync, showing
+from shoal_kernel.module_sync import SyncedModules
 from shoal_kernel.packing import Package, UnpicklableVariable, pack, unpack
 
 #: What a module's namespace holds besides the variables of the cell.
@@ -58,6 +61,15 @@ class CellSpec:
     flags: int = 0
     #: Folders the notebook imports from.
     paths: tuple[str, ...] = ()
+    #: Whether the names that the cell writes come back.
+    brings_names: bool = True
+    #: Whether its value stays in the cluster: it is returned apart, as it is.
+    keeps_value: bool = False
+    #: Entered around the cell: what makes a rank of it, for one.
+    around: AbstractContextManager[Any] | None = None
+    #: The notebook's local modules as they are now, and the ref of their texts; None to leave them alone.
+    modules: SyncedModules | None = None
+    sources: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,38 +94,65 @@ class CellResult:
     shown: tuple[dict[str, Any], dict[str, Any]] | None = None
 
 
-def run_cell(spec: CellSpec, package: Package) -> CellResult:
-    """Run a cell in a fresh ``__main__`` that holds the variables of *package*.
+#: What a cell returns whose value stays in the cluster.
+Kept = tuple[CellResult, Any]
+
+
+def run_cell(spec: CellSpec, package: Package, own: Package | None = None, *stored: Any) -> CellResult | Kept:
+    """Run a cell in a fresh ``__main__`` that holds the variables of *package*, and of the part's *own*.
 
     Errors of the cell are the user's own. Their tracebacks begin with frames of ours; the cell's filename tells where
     it starts.
+
+    Parameters
+    ----------
+    stored
+        What the package left in the object store.
+
+    Returns
+    -------
+    result
+        With ``spec.keeps_value`` a pair: the result without its value, and the value.
     """
-    add_paths(spec.paths)
     main = types.ModuleType("__main__")
     namespace = main.__dict__
     namespace["__builtins__"] = builtins
-    spec.source.remember()
     threads = set(threading.enumerate())
-    with _as_main(main), showing.in_executor():
-        for name, failure in unpack(package, namespace).items():
-            failure.add_note(f"while unpacking the notebook's variable `{name}`")
-            raise failure
-        result = _run_and_collect(spec, namespace)
+    result = run_in(main, spec, (package.filled(stored), own))
     if threads.issuperset(threading.enumerate()):
         # The cell's functions and its namespace hold one another: arrays and refs would stay for the collector.
         namespace.clear()
     return result
 
 
-def _run_and_collect(spec: CellSpec, namespace: dict[str, Any]) -> CellResult:
+def run_in(main: types.ModuleType, spec: CellSpec, packages: Iterable[Package | None]) -> CellResult | Kept:
+    """Run a cell in *main* after putting the variables of *packages* there."""
+    namespace = main.__dict__
+    if spec.modules is not None:
+        module_sync.rebind(namespace, module_sync.apply(spec.modules, lambda: shoal.get(spec.sources)))
+    add_paths(spec.paths)
+    spec.source.remember()
+    with _as_main(main), showing.in_executor(), spec.around or contextlib.nullcontext():
+        for package in packages:
+            for name, failure in unpack(package, namespace).items() if package is not None else ():
+                failure.add_note(f"while unpacking the notebook's variable `{name}`")
+                raise failure
+        return _run_and_collect(spec, namespace)
+
+
+def _run_and_collect(spec: CellSpec, namespace: dict[str, Any]) -> CellResult | Kept:
     before = dict(namespace)
     value = execute(spec.source, spec.flags, namespace)
     showing.flush_figures(value)
     written = [
         name
         for name, now in namespace.items()
-        if name not in _IMPLICIT and (name not in before or now is not before[name] or name in spec.rebinds)
+        if spec.brings_names
+        and name not in _IMPLICIT
+        and (name not in before or now is not before[name] or name in spec.rebinds)
     ]
+    if spec.keeps_value:
+        return _collect(written, namespace, namespace), value
     if value is None or not spec.wants_value:
         return _collect(written, namespace, namespace)
     return _collect([*written, VALUE], {**namespace, VALUE: value}, namespace)

@@ -5,8 +5,15 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from shoal_kernel.cluster_widget import end_cards
+from shoal_kernel.completing import Completing
+from shoal_kernel.error_display import ErrorDisplay
+from shoal_kernel.hints import Hints
+from shoal_kernel.interrupting import Interrupting
 from shoal_kernel.locating import CellWatch
-from shoal_kernel.magics import Remote
+from shoal_kernel.magics import Remote, parser
+from shoal_kernel.placing import Placing
+from shoal_kernel.progress import ProgressWatch
 from shoal_kernel.routing import OutputRouter
 
 if TYPE_CHECKING:
@@ -22,22 +29,42 @@ class Extension:
         self._shell = shell
         self._watch = CellWatch(shell)
         self._router = OutputRouter(shell)
+        self._errors = ErrorDisplay(shell)
+        self._progress = ProgressWatch(shell, self._router)
         self._magics = Remote(shell, self._watch, self._router)
+        self._placing = Placing(shell)
+        self._interrupting = Interrupting(shell, self._router)
+        magics = self._magics
+        self._completing = Completing(shell, parser(), magics.subcommands.table, magics.jobs.ids, magics.names.of)
+        self._hints = Hints(shell, self._router, lambda: bool(magics.hints))
         #: What `%config` lists; IPython annotates it for shells only.
         self._configurables: list[Any] = shell.configurables
 
     def start(self) -> None:
         self._watch.start()
         self._router.start()
+        self._errors.start()
+        self._progress.start()
+        self._placing.start()
+        self._interrupting.start()
         self._shell.register_magics(self._magics)
         self._configurables.append(self._magics)
+        self._completing.start()
+        self._hints.start()
 
     def stop(self) -> None:
+        end_cards()
+        self._hints.stop()
+        self._completing.stop()
         self._configurables.remove(self._magics)
         manager = self._shell.magics_manager
         for kind in ("line", "cell"):
             manager.magics[kind].pop("remote", None)
         manager.registry.pop(type(self._magics).__name__, None)
+        self._progress.stop()
+        self._errors.stop()
+        self._interrupting.stop()
+        self._placing.stop()
         self._router.stop()
         self._watch.stop()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import keyword
 import math
 import re
 from collections.abc import Mapping
@@ -86,3 +88,17 @@ def seconds(text: str) -> float:
     if not 0 < value < math.inf:
         raise ValueError
     return value
+
+
+def count(text: str) -> int:
+    """A whole number from 0 up."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"`{text}` is no whole number from 0 up")
+    return int(text)
+
+
+def name(text: str) -> str:
+    """The name of a variable."""
+    if not text.isidentifier() or keyword.iskeyword(text):
+        raise argparse.ArgumentTypeError(f"`{text}` is no name for a variable")
+    return text

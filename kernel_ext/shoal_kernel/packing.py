@@ -7,8 +7,8 @@ set of *named variables*, so three things are done here that a plain pickle of a
   sees there what it would have seen at home, later assignments included. The globals it reads are added as
   variables in their own right.
 - A variable that does not pickle is known by name; so is one that cannot be rebuilt on the other side.
-- Object refs and tensors are *lifted* out and travel beside the pickle, where the runtime sees them: it counts refs
-  and has its own way with tensors.
+- Object refs, tensors and values that stayed in the cluster are *lifted* out and travel beside the pickle, where the
+  runtime sees them: it counts refs and has its own way with tensors.
 
 Imported by executors: nothing heavy here.
 """
@@ -22,11 +22,12 @@ import io
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from shoal.runtime import refs
 from shoal.runtime.code_pickling import CodePickler
+from shoal_kernel.remote_value import RemoteValue
 
 _GLOBAL_READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 
@@ -49,11 +50,40 @@ class Package:
     """Packed variables: one pickle per name, in one stream, so that objects they share stay shared."""
 
     names: tuple[str, ...]
-    stream: pickle.PickleBuffer | bytes
-    #: For each name, where its pickle and its buffers end.
+    stream: Any
+    #: For each name, where its pickle and its buffers end, and where what it lifted does.
     ends: tuple[tuple[int, int], ...]
     buffers: tuple[Any, ...]
     lifted: tuple[Any, ...]
+    lifted_ends: tuple[int, ...] = ()
+
+    def filled(self, stored: Sequence[Any]) -> Package:
+        """Return the package with what lay in the object store in its place."""
+        if not stored:
+            return self
+
+        def there(part: Any) -> Any:
+            return part.find(stored) if isinstance(part, FromStore) else part
+
+        return dataclasses.replace(
+            self,
+            stream=there(self.stream),
+            buffers=tuple(map(there, self.buffers)),
+            lifted=tuple(map(there, self.lifted)),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class FromStore:
+    """Stands for a part of a package that travels by way of the object store."""
+
+    #: Its number among all such, and the item of it that is meant, if not all of it.
+    number: int
+    item: int = -1
+
+    def find(self, stored: Sequence[Any]) -> Any:
+        value = stored[self.number]
+        return value if self.item < 0 else value[self.item]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +124,7 @@ def pack(
     """
     stream = io.BytesIO()
     pickler = _Pickler(stream, namespace)
-    packed: dict[str, tuple[int, int]] = {}
+    packed: dict[str, tuple[int, int, int]] = {}
     readers = dict.fromkeys(names, "")
     todo = list(reversed(readers))
     while todo:
@@ -106,7 +136,7 @@ def pack(
                 pickler.dump(variables[name])
         except Exception as error:  # boundary: reducers are user code and raise anything
             raise UnpicklableVariable(name, variables[name], readers[name]) from error
-        packed[name] = (stream.tell(), len(pickler.buffers))
+        packed[name] = (stream.tell(), len(pickler.buffers), len(pickler.lifted))
         if follow:
             found = sorted(pickler.globals_read - readers.keys())
             readers.update(dict.fromkeys(found, name))
@@ -114,9 +144,10 @@ def pack(
     return Package(
         names=tuple(packed),
         stream=pickle.PickleBuffer(stream.getvalue()),
-        ends=tuple(packed.values()),
+        ends=tuple((stream_end, buffers_end) for stream_end, buffers_end, _ in packed.values()),
         buffers=tuple(pickler.buffers),
         lifted=tuple(pickler.lifted),
+        lifted_ends=tuple(lifted_end for _, _, lifted_end in packed.values()),
     )
 
 
@@ -242,7 +273,8 @@ class _Pickler(CodePickler):
 def _lifted_types() -> tuple[type, ...]:
     torch = sys.modules.get("torch")
     tensor = getattr(torch, "Tensor", None)  # missing while torch is being imported
-    return (refs.ObjectRef,) if tensor is None else (refs.ObjectRef, tensor)
+    always = (refs.ObjectRef, RemoteValue)
+    return always if tensor is None else (*always, tensor)
 
 
 def _take_lifted(index: int) -> Any:

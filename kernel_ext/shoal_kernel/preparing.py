@@ -4,11 +4,9 @@ from __future__ import annotations
 import __future__
 
 import builtins
-import os
 import re
-import sys
 from collections import ChainMap
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Container, Mapping, MutableMapping
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -17,6 +15,7 @@ from shoal.model.suggest import did_you_mean
 from shoal_kernel.analysis import CellAnalysis, analyse
 from shoal_kernel.cell import CellSource, CellSpec, explain_loss
 from shoal_kernel.errors import CellSyntaxError, UndefinedNameError, UnsendableVariableError
+from shoal_kernel.module_files import user_folders
 from shoal_kernel.packing import Package, UnpicklableVariable, pack
 from shoal_kernel.visiting import Read
 
@@ -33,6 +32,7 @@ def prepare(
     user_ns: dict[str, Any],
     local_ns: Mapping[str, Any] | None = None,
     flags: int = 0,
+    there: Container[str] = frozenset(),
 ) -> tuple[CellSpec, Package]:
     """Check a cell and pack what it reads.
 
@@ -46,6 +46,8 @@ def prepare(
         Variables of the function that the magic was used in, which come first.
     flags
         The notebook compiler's flags; those of ``from __future__`` are kept.
+    there
+        Names that the cell finds where it runs; they are not sent.
 
     Raises
     ------
@@ -59,9 +61,14 @@ def prepare(
     if not analysis.tree.body:
         raise UsageError("`%%remote` needs Python below its first line, and there is none; nothing was sent.")
     variables: MutableMapping[str, Any] = user_ns if local_ns is None else ChainMap({}, dict(local_ns), user_ns)
-    _check_names(analysis, variables, source, label)
+    _check_names(analysis, variables, there, source, label)
     try:
-        package = pack(analysis.reads, variables, user_ns, skip=_belongs_to_ipython)
+        package = pack(
+            analysis.reads,
+            variables,
+            user_ns,
+            skip=lambda name, value: name in there or _belongs_to_ipython(name, value),
+        )
     except UnpicklableVariable as error:
         raise _unsendable(error, analysis, source, label) from None
     spec = CellSpec(
@@ -69,15 +76,9 @@ def prepare(
         rebinds=analysis.rebinds,
         wants_value=analysis.has_value and not analysis.is_silenced,
         flags=flags,
-        paths=_user_folders(),
+        paths=user_folders(),
     )
     return spec, package
-
-
-def _user_folders() -> tuple[str, ...]:
-    """Folders on the import path that belong to the user, not to this Python."""
-    folders = [os.path.abspath(path) for path in sys.path if os.path.isdir(path or ".")]
-    return tuple(path for path in folders if not path.startswith((sys.prefix, sys.base_prefix)))
 
 
 def _parse(source: CellSource, label: str, flags: int) -> CellAnalysis:
@@ -96,12 +97,15 @@ def _parse(source: CellSource, label: str, flags: int) -> CellAnalysis:
         raise CellSyntaxError(message, label=label, line=line, column=column, text=text) from None
 
 
-def _check_names(analysis: CellAnalysis, variables: Mapping[str, Any], source: CellSource, label: str) -> None:
+def _check_names(
+    analysis: CellAnalysis, variables: Mapping[str, Any], there: Container[str], source: CellSource, label: str
+) -> None:
     shell_read = analysis.reads.get("get_ipython")
     if shell_read is not None and shell_read.is_required:
         message = "`get_ipython()` reaches the notebook, which a remote cell cannot; nothing was sent."
         raise CellSyntaxError(message, **_place(shell_read, source, label))
-    missing = analysis.undefined(ChainMap(dict(variables), vars(builtins)))
+    known = ChainMap(dict(variables), vars(builtins))
+    missing = [read for read in analysis.undefined(known) if read.name not in there]
     if missing:
         first = missing[0]
         others = "".join(f", nor is `{read.name}` (line {read.line})" for read in missing[1:])

@@ -2,149 +2,244 @@
 
 Tasks' output arrives on thread ``shoal-io`` with the *tag* of its cell. In a notebook kernel the tag leads to the
 request that ran the cell, and the output is published with that request as its parent: it lands under that cell,
-whatever runs now. From ipykernel 7.4 on streams have a parent per thread. Earlier ones have one parent for the
-process, and setting it would steal the output of the running cell, so there the messages are made by hand. Elsewhere
-(a terminal) text is printed.
+whatever runs now. How it looks there depends on the front end: see :mod:`~shoal_kernel.live_output` and
+:mod:`~shoal_kernel.text_output`. Cells may run in several threads (subshells), and what changes is drawn on a thread of
+its own: one lock guards everything here.
 """
 
 from __future__ import annotations
 
+import contextvars
 import json
-import sys
+import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import shoal.output
+from shoal_kernel.live_output import LiveOutput
 from shoal_kernel.locating import running_number
+from shoal_kernel.output_settings import OutputSettings
+from shoal_kernel.publishing import Page, Publisher, Request
+from shoal_kernel.text_output import TextOutput
+from shoal_kernel.updates import Updater
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 #: Cells whose output can still be attributed; the oldest are forgotten first.
 MAX_CELLS = 2_000
-#: Unfinished lines remembered; beyond that some get their prefix twice.
-MAX_OPEN_LINES = 10_000
+#: Cells whose text is kept, to be drawn with what comes later; others begin a new block then.
+MAX_KEPT = 50
 
 
 class OutputRouter:
-    """The sink of :mod:`shoal.output` while the extension is loaded."""
+    """The sink of :mod:`shoal.output` while the extension is loaded.
 
-    def __init__(self, shell: InteractiveShell) -> None:
-        self._shell: Any = shell  # a kernel's has more methods than the class that IPython knows
-        self._is_kernel = hasattr(shell, "get_parent") and hasattr(shell.display_pub, "session")
-        #: The kernel's own: `sys.stdout` may be somebody's StringIO at any moment.
-        self._streams: dict[str, Any] = {"stdout": sys.stdout, "stderr": sys.stderr}
+    ``settings`` may be changed at any time; a cell keeps those with which its output began.
+    """
+
+    def __init__(self, shell: InteractiveShell, settings: OutputSettings | None = None) -> None:
+        self._shell = shell
+        self.settings = settings or OutputSettings()
+        self._publisher = Publisher(shell)
+        self._lock = threading.RLock()
+        self._updater = Updater(self._lock)
         self._cells: OrderedDict[str, _Cell] = OrderedDict()
+        #: Those of them with output.
+        self._kept: OrderedDict[_Cell, None] = OrderedDict()
+        #: The cell that began last, and the one that a thread, or an asyncio task, belongs to.
         self._running: _Cell | None = None
-        #: Streams of tasks whose last text did not end its line.
-        self._open_lines: set[tuple[str, str]] = set()
+        self._here: contextvars.ContextVar[_Cell | None] = contextvars.ContextVar("shoal cell", default=None)
 
     def start(self) -> None:
-        self._note_running()
-        self._shell.events.register("pre_run_cell", self._note_running)
+        self._cell_begins()
+        self._shell.events.register("pre_run_cell", self._cell_begins)
+        self._shell.events.register("post_run_cell", self._cell_ends)
         shoal.output.set_sink(self)
         shoal.output.set_cell_source(self.running_tag)
 
     def stop(self) -> None:
         shoal.output.set_sink(None)
         shoal.output.set_cell_source(None)
-        self._shell.events.unregister("pre_run_cell", self._note_running)
+        self._shell.events.unregister("pre_run_cell", self._cell_begins)
+        self._shell.events.unregister("post_run_cell", self._cell_ends)
+        self._updater.stop()
 
-    def _note_running(self, _: object = None) -> None:
+    # -- cells ---------------------------------------------------------------------------------------------------
+
+    def _cell_begins(self, _: object = None) -> None:
         """Remember the request that runs now: on thread ``shoal-io``, tasks keep the context they began in."""
-        if self._is_kernel:
-            self._running = self._cell()
+        cell = _Cell(self._publisher.running_request(), running_number(self._shell))
+        with self._lock:
+            cell = self._running = self._cells.get(cell.tag, cell)
+        self._here.set(cell)
+
+    def _cell_ends(self, _: object = None) -> None:
+        """Show everything that has come, before the notebook takes the cell for done."""
+        msg_id = _msg_id(self._publisher.running_request())
+        with self._lock:
+            for cell in self._kept:
+                if cell.msg_id == msg_id and cell.output is not None:
+                    cell.output.settle()
+
+    def _current(self) -> _Cell | None:
+        return self._here.get() or self._running
 
     def running_tag(self) -> str | None:
         """Return the tag of the running cell, for work that it submits by itself."""
-        cell = self._running
+        cell = self._current()
         if cell is None or not cell.msg_id:
             return None
         if cell.tag not in self._cells:
             self._remember(cell)
         return cell.tag
 
-    def _cell(self) -> _Cell:
-        return _Cell(self._shell.get_parent() if self._is_kernel else {}, running_number(self._shell))
-
     def _remember(self, cell: _Cell) -> _Cell:
-        cell = self._cells.setdefault(cell.tag, cell)
-        while len(self._cells) > MAX_CELLS:
-            self._cells.popitem(last=False)
+        with self._lock:
+            cell = self._cells.setdefault(cell.tag, cell)
+            while len(self._cells) > MAX_CELLS:
+                self._cells.popitem(last=False)
         return cell
+
+    def _open(self) -> _Cell:
+        return self._remember(self._current() or _Cell({}, running_number(self._shell)))
 
     def open_cell(self, name: str) -> str:
         """Return the tag of the running cell; output of its task called *name* will have no prefix."""
-        cell = self._remember(self._cell())
+        cell = self._open()
         cell.names.add(name)
         return cell.tag
 
+    def open_lanes(self, names: Sequence[str]) -> Lanes:
+        """Announce the tasks that the running cell is about to launch.
+
+        Parameters
+        ----------
+        names
+            What the tasks will be called, each differently, in the order in which their output is shown.
+
+        Raises
+        ------
+        ValueError
+            There are no names, or two are the same.
+        """
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"lanes need names, each its own; got {list(names)!r}")
+        with self._lock:
+            cell = self._open()
+            if cell.output is not None:  # lanes come a second time in this cell, or after other output
+                cell = self._remember(cell.make_part())
+            output = cell.output = self._make_output(cell, names)
+            self._keep(cell)
+        return Lanes(self, cell.tag, output)
+
+    # -- output --------------------------------------------------------------------------------------------------
+
+    def live_page(self, tag: str) -> Page | None:
+        """Return where to show what changes under the cell with this tag; None where nothing can."""
+        cell = self._cells.get(tag)
+        if cell is None or not self._publisher.is_kernel or not self.settings.is_live(cell.request):
+            return None
+        return self._page(cell)
+
     def __call__(self, event: shoal.output.OutputEvent) -> None:
-        cell = self._cells.get(event.cell or "")
-        if event.kind == "display":
-            content = json.loads(event.data)
-            self._display(content["data"], content["metadata"], cell or self._running)
-        else:
-            own = cell is not None and event.task_name in cell.names
-            self._write(event.kind, event.data if own else self._with_prefix(event), cell or self._running)
+        with self._lock:
+            cell = self._cells.get(event.cell or "")
+            is_own = cell is not None and event.task_name in cell.names
+            output = self._output(cell or self._running or _Cell({}, 0))
+            if event.kind == "display":
+                output.display(event.task_id, event.task_name, is_own, event.data)
+            elif event.kind == "elided":
+                elided = json.loads(event.data)
+                num_lines, said = elided["lines"], _describe(elided)
+                output.elide(event.task_id, event.task_name, is_own, elided["kind"], num_lines, said)
+            elif is_own:
+                output.own(event.kind, event.data)
+            else:
+                output.other(event.task_id, event.task_name, event.kind, event.data)
+            if output.is_unsettled:
+                self._updater.touch(output)
 
-    def _with_prefix(self, event: shoal.output.OutputEvent) -> str:
-        """Tell the lines of a task that is not the cell itself by its name."""
-        key = (event.task_id, event.kind)
-        lines = event.data.splitlines(keepends=True)
-        first = key in self._open_lines
-        self._open_lines.discard(key)
-        if not event.data.endswith("\n"):
-            if len(self._open_lines) >= MAX_OPEN_LINES:
-                self._open_lines.clear()
-            self._open_lines.add(key)
-        return "".join(
-            line if first and not number else f"({event.task_name}) {line}" for number, line in enumerate(lines)
-        )
+    def _output(self, cell: _Cell) -> LiveOutput | TextOutput:
+        if cell.output is None:
+            cell.output = self._make_output(cell)
+        self._keep(cell)
+        return cell.output
 
-    # -- publishing ----------------------------------------------------------------------------------------------
+    def _make_output(self, cell: _Cell, names: Sequence[str] = ()) -> LiveOutput | TextOutput:
+        publisher, page = self._publisher, self._page(cell)
+        captured = publisher.captures and page.is_running()
+        live = publisher.is_kernel and not captured and self.settings.is_live(cell.request)
+        return LiveOutput(page, self.settings, names) if live else TextOutput(page, self.settings, names)
 
-    def _write(self, kind: str, text: str, cell: _Cell | None) -> None:
-        stream: Any = sys.stderr if kind == "stderr" else sys.stdout
-        if cell is None or not self._is_kernel:
-            stream.write(text)
-            return
-        if self._running is None or cell.msg_id != self._running.msg_id:
-            stream = self._streams[kind]  # the running cell may capture `sys.stdout`: this text is not its own
-        if not hasattr(stream, "pub_thread"):
-            stream.write(text)
-        elif hasattr(stream, "set_thread_parent"):
-            token = stream.set_thread_parent(cell.parent)
-            try:
-                stream.write(text)
-            finally:
-                stream.reset_thread_parent(token)
-        else:
-            stream.flush()  # what the notebook itself has printed comes first
-            message = stream.session.msg("stream", {"name": kind, "text": text}, parent=cell.parent)
-            stream.session.send(stream.pub_thread, message, ident=stream.topic)
+    def _page(self, cell: _Cell) -> Page:
+        def is_running() -> bool:
+            return self._running is None or self._running.msg_id == cell.msg_id
 
-    def _display(self, data: dict[str, Any], metadata: dict[str, Any], cell: _Cell | None) -> None:
-        publisher: Any = self._shell.display_pub
-        if cell is None or not self._is_kernel or not hasattr(publisher, "session"):
-            publisher.publish(data=data, metadata=metadata)
-        elif hasattr(publisher, "set_thread_parent"):
-            token = publisher.set_thread_parent(cell.parent)
-            try:
-                publisher.publish(data=data, metadata=metadata)
-            finally:
-                publisher.reset_thread_parent(token)
-        else:
-            content = {"data": data, "metadata": metadata, "transient": {}}
-            message = publisher.session.msg("display_data", content, parent=cell.parent)
-            publisher.session.send(publisher.pub_socket, message, ident=publisher.topic)
+        return Page(self._publisher, cell.request, is_running)
+
+    def _keep(self, cell: _Cell) -> None:
+        self._kept[cell] = None
+        self._kept.move_to_end(cell)
+        if len(self._kept) > MAX_KEPT:
+            old = next((old for old in self._kept if old.output is None or not old.output.is_open), cell)
+            if old is not cell:
+                del self._kept[old]
+                old.output = None
+
+    def close(self, output: LiveOutput | TextOutput) -> None:
+        """All tasks that were announced for *output* have ended."""
+        with self._lock:
+            output.close()
+
+
+class Lanes:
+    """The announced tasks of a cell. ``tag`` is the cell that their work is submitted with."""
+
+    def __init__(self, router: OutputRouter, tag: str, output: LiveOutput | TextOutput) -> None:
+        self.tag = tag
+        self._router = router
+        self._output = output
+
+    def close(self) -> None:
+        """All of them have ended: show what is to last. What still comes is shown as it comes.
+
+        In a front end that cannot change what it has shown, this prints the text of all, in order. Call it when the
+        results are there, from any thread, also long after the cell; a second call does nothing.
+        """
+        self._router.close(self._output)
+
+    def __enter__(self) -> Lanes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class _Cell:
-    """A cell with remote work: the request that ran it, and the names of its own tasks."""
+    """A cell with remote work: the request that ran it, the names of its own tasks, and their output."""
 
-    def __init__(self, parent: dict[str, Any], number: int) -> None:
-        self.parent = parent
-        self.msg_id: str = parent.get("header", {}).get("msg_id", "")
-        self.tag = shoal.output.make_cell_tag(f"In[{number}]", self.msg_id)
+    def __init__(self, request: Request, number: int, part: int = 0) -> None:
+        self.request = request
+        self.msg_id: str = _msg_id(request)
+        self._number = number
+        self.tag = shoal.output.make_cell_tag(f"In[{number}]", f"{self.msg_id}/{part}" if part else self.msg_id)
         self.names: set[str] = set()
+        #: Made with the first of it.
+        self.output: LiveOutput | TextOutput | None = None
+        #: Parts with a tag of their own: one cell may announce tasks several times.
+        self._num_parts = 0
+
+    def make_part(self) -> _Cell:
+        self._num_parts += 1
+        return _Cell(self.request, self._number, self._num_parts)
+
+
+def _msg_id(request: Request) -> str:
+    return str(request.get("header", {}).get("msg_id", ""))
+
+
+def _describe(elided: dict[str, int]) -> str:
+    what = "lines" if elided["lines"] else "characters"
+    return f"… {elided['lines'] or elided['chars']:,} more {what}, printed faster than they can be sent"

@@ -1,93 +1,40 @@
-"""A cell's way through the cluster: submit, wait, stop, bring back."""
+"""A launched cell, seen from the notebook: wait, stop, show its error, bring its names back."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import sys
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import shoal
-from shoal.errors import ShoalError
-from shoal_kernel.cell import VALUE, CellResult, CellSpec, Loss, run_cell
-from shoal_kernel.packing import Package, unpack
+from shoal_kernel.cell import VALUE, CellResult, Loss
+from shoal_kernel.cell_run import CellRun, CellTimeoutError
+from shoal_kernel.packing import unpack
 from shoal_kernel.tracebacks import trim
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-#: Seconds that an interrupted cell gets to end before the notebook goes on without it.
-STOP_TIMEOUT = 2.0
 
-
-class CellTimeoutError(ShoalError, TimeoutError):
-    """The cell took longer than ``--timeout`` allows and was stopped. ``timeout`` is in seconds."""
-
-    timeout: float
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"TimeoutError: {self}"]
-
-
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """How to run a cell; ``None`` and 0 leave a thing to the cluster."""
-
-    tag: str
-    name: str
-    num_cpus: float | None = None
-    memory: int | None = None
-    timeout: float | None = None
-
-    def for_task(self) -> dict[str, Any]:
-        """Return the options of the cell's task. A cell has side effects: it never runs twice unasked."""
-        given = {"num_cpus": self.num_cpus, "memory": self.memory}
-        chosen = {name: value for name, value in given.items() if value is not None}
-        return {**chosen, "name": self.name, "cell": self.tag, "max_retries": 0}
-
-
-def run_remotely(spec: CellSpec, package: Package, options: RunOptions, shell: InteractiveShell) -> CellResult:
-    """Run a prepared cell in the cluster and wait for it.
+def run_to_end(run: CellRun, timeout: float | None) -> Any:
+    """Wait for a launched cell and return its value.
 
     Raises
     ------
     KeyboardInterrupt
-        The stop button: the cell has been told to stop, and was given :data:`STOP_TIMEOUT` seconds to do so.
+        The stop button: the cell has been stopped.
     CellTimeoutError
-        It took longer than ``options.timeout``, and was stopped.
+        It took longer than *timeout* seconds, and was stopped.
     Exception
         The cell's own, with the cell's own frames.
     """
-    ref = shoal.remote(run_cell).options(**options.for_task()).remote(spec, package)
     try:
-        ready, _ = shoal.wait([ref], timeout=options.timeout)
+        ready = run.wait(timeout)
     except KeyboardInterrupt as interrupt:
-        raise _interrupted(stop(ref, options.name), interrupt) from None
+        raise _interrupted(run.stop(), interrupt) from None
     if not ready:
-        said = stop(ref, options.name)
-        message = f"the cell did not end within {options.timeout:g} s; {said}"
-        raise CellTimeoutError(message, timeout=options.timeout)
-    try:
-        result: CellResult = shoal.get(ref)
-    except Exception as error:
-        show_only(error, spec.source.filename, shell)
-        raise
-    return result
-
-
-def stop(ref: shoal.ObjectRef, name: str) -> str:
-    """Cancel a cell's task, wait for its end, and say in one line what came of it."""
-    begin = time.monotonic()
-    shoal.cancel(ref)
-    try:
-        ready, _ = shoal.wait([ref], timeout=STOP_TIMEOUT)
-    except KeyboardInterrupt:
-        ready = []
-    if ready:
-        return f"stopped `{name}` in {time.monotonic() - begin:.1f} s."
-    return f"asked `{name}` to stop, but it is still in code that does not listen."
+        raise CellTimeoutError(f"the cell did not end within {timeout:g} s; {run.stop()}", timeout=timeout)
+    return run.result()
 
 
 def _interrupted(said: str, interrupt: KeyboardInterrupt) -> KeyboardInterrupt:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 from shoal.api.card import render_html, render_text
+from shoal.model.description import Description
 
 
 class Status:
@@ -16,20 +16,31 @@ class Status:
         self._kind = kind
 
     def __repr__(self) -> str:
-        return "\n".join([render_text(self._snapshot, self._kind), *(f"  {line}" for line in self._lines())])
+        return "\n".join([render_text(self._snapshot, self._kind), *(part.text for part in self._parts())])
 
-    def _repr_html_(self) -> str:
-        items = "".join(f"<li>{escape(line)}</li>" for line in self._lines())
-        return render_html(self._snapshot, self._kind) + (f"<ul>{items}</ul>" if items else "")
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        html = render_html(self._snapshot, self._kind) + "".join(part.html for part in self._parts())
+        return {"text/plain": repr(self), "text/html": html}
 
-    def _lines(self) -> list[str]:
-        functions = [
-            f"{entry['name']}: {entry['running']} running, {entry['finished']} finished, "
-            f"{entry['failed']} failed, {entry['seconds']:.1f} s of work"
-            for entry in self._snapshot["functions"]
-        ]
-        actors = [
-            f"actor {actor['name'] or actor['class_name']} ({actor['state']}) on {actor['node']}"
-            for actor in self._snapshot["actors"]
-        ]
-        return functions + actors
+    def _parts(self) -> list[Description]:
+        parts = [_functions(self._snapshot["functions"]), _actors(self._snapshot["actors"])]
+        return [part for part in parts if part.rows]
+
+
+def _functions(functions: list[dict[str, Any]]) -> Description:
+    rows = tuple(
+        (
+            entry["name"],
+            *(f"{entry[state]:,}" for state in ("running", "finished", "failed")),
+            f"{entry['seconds']:.1f} s",
+        )
+        for entry in functions
+    )
+    return Description("functions", heads=("name", "running", "finished", "failed", "work"), rows=rows)
+
+
+def _actors(actors: list[dict[str, Any]]) -> Description:
+    rows = tuple(
+        (actor["name"] or actor["class_name"], actor["class_name"], actor["state"], actor["node"]) for actor in actors
+    )
+    return Description("actors", heads=("name", "class", "state", "node"), rows=rows)

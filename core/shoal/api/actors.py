@@ -8,11 +8,14 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from shoal.api.looking import look
 from shoal.api.session import owner_or_init
 from shoal.api.values import check_timeout
-from shoal.model.errors import GetTimeoutError, NameTakenError, OptionError
+from shoal.model.description import Description, describe_safely
+from shoal.model.errors import ClusterLostError, GetTimeoutError, NameTakenError, NotInitializedError, OptionError
 from shoal.model.options import STREAMING, ActorOptions, MethodOptions, with_changes
 from shoal.model.suggest import did_you_mean
+from shoal.runtime import session as current
 from shoal.runtime.refs import ObjectRef, check_travels
 from shoal.runtime.waiting import NotReadyError
 
@@ -78,6 +81,33 @@ class ActorHandle:
 
     def __repr__(self) -> str:
         return f"<actor {self._name} {self._actor_id}>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return describe_safely(lambda: _describe(self), f"actor {self._name} ({self._actor_id})")
+
+
+def _describe(actor: ActorHandle) -> Description:
+    from shoal.runtime.owner import Owner
+
+    title = f"actor {actor._name} ({actor._actor_id})"
+    owner = current.find_owner() if actor._life is None else actor._life._owner
+    if owner is None:
+        return Description(title, "unknown", (("reason", "this process has no cluster"),))
+    if not isinstance(owner, Owner):
+        found = owner.explain("actor", actor._actor_id, 1.0)
+        return Description(title, found.state, (("place", "in this process"),))
+    facts = [("methods", ", ".join(name for name in actor._shape.methods if not name.startswith("_")))]
+    facts.append(("calls", f"{owner.actors.count_calls(actor._actor_id)} of this process wait for answers"))
+    try:
+        answer = look(owner, "actor", actor._actor_id)
+    except (ClusterLostError, NotInitializedError, TimeoutError) as error:
+        state = "unknown" if isinstance(error, TimeoutError) else "lost"
+        return Description(title, state, (("reason", str(error)), *facts))
+    if isinstance(answer, str):
+        return Description(title, "unknown", (("reason", answer), *facts))
+    state, label, node_id, _, num_restarts, cause, _ = answer
+    known = (("class or name", label), ("node", node_id), ("restarts", str(num_restarts)), ("cause", cause))
+    return Description(title, state, (*((name, words) for name, words in known if words), *facts))
 
 
 class ActorMethod:

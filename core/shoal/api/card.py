@@ -68,7 +68,8 @@ def _summary(snapshot: dict[str, Any], kind: str) -> str:
     if kind == "inline":
         return f"inline, in this process; tasks: {counts}; {alive} actor{'s' * (alive != 1)}"
     secure = "TLS" if snapshot["cluster"]["address"].startswith("tls") else "no TLS"
+    age = f"; {snapshot['age']:.0f} s ago: it is too busy to answer" if "age" in snapshot else ""
     return (
         f"{kind}, {secure}, {len(snapshot['nodes'])} node{'s' * (len(snapshot['nodes']) != 1)}; tasks: {counts}; "
-        f"{alive} actor{'s' * (alive != 1)}"
+        f"{alive} actor{'s' * (alive != 1)}{age}"
     )

@@ -16,6 +16,7 @@ class InlineSession:
 
     kind = "inline"
     address = ""
+    scaler = None
 
     def __init__(self, name: str, namespace: str, total: dict[str, float], labels: dict[str, str]) -> None:
         self.cluster_id = random_id("cluster")
@@ -25,7 +26,7 @@ class InlineSession:
         self._view = ClusterView(self.cluster_id, name, "", time.time())
         self._view.owner_joined(self.owner.owner_id, is_driver=True)
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, timeout: float = 0.0) -> dict[str, Any]:
         """Return counts as plain data; see :mod:`shoal.observe.cluster_view`."""
         if self.owner.closing:
             raise NotInitializedError("This session has ended.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -26,9 +27,11 @@ class OutputEvent:
     task_id, task_name, executor
         Who printed it, and where.
     kind
-        ``stdout``, ``stderr`` or ``display``.
+        ``stdout``, ``stderr``, ``display`` or ``elided``: here text is missing, as the task printed more than anybody
+        could read.
     data
-        The text; for ``display`` JSON of ``{"data": mime bundle, "metadata": …, "transient": …}``.
+        The text; for ``display`` JSON of ``{"data": mime bundle, "metadata": …, "transient": …}``, for ``elided`` JSON
+        of ``{"kind": "stdout" or "stderr", "lines": number, "chars": number}``.
     """
 
     cell: str | None
@@ -84,21 +87,45 @@ def publish_display(
         emit("display", text)
 
 
+def set_listener(listener: Sink | None) -> None:
+    """In an actor: have *listener* hear what the tasks that it has submitted print, on its way to the notebook.
+
+    It is called on thread ``shoal-io`` and must not block. None removes it.
+    """
+    session.set_output_listener(None if listener is None else lambda message: listener(_event(message)))
+
+
 def deliver(message: Output) -> None:
     """Hand a piece of output to the sink; on the event loop."""
-    event = OutputEvent(
+    (_sink or _print)(_event(message))
+
+
+def _event(message: Output) -> OutputEvent:
+    return OutputEvent(
         message.cell, message.task_id, message.task_name, message.executor_id, message.kind, message.data
     )
-    (_sink or _print)(event)
+
+
+def _describe_elided(data: str) -> str:
+    """Return what to show for an event of kind ``elided``."""
+    elided = json.loads(data)
+    if elided["lines"]:
+        return f"… {elided['lines']:,} more lines, printed faster than they can be sent"
+    return f"… {elided['chars']:,} more characters, printed faster than they can be sent"
+
+
+def _text_of(event: OutputEvent) -> str:
+    if event.kind == "display":
+        return f"{json.loads(event.data)['data'].get('text/plain', '')}\n"
+    return f"{_describe_elided(event.data)}\n" if event.kind == "elided" else event.data
 
 
 def _print(event: OutputEvent) -> None:
     stream = sys.stderr if event.kind == "stderr" else sys.stdout
-    text = json.loads(event.data)["data"].get("text/plain", "") + "\n" if event.kind == "display" else event.data
     prefix = f"({event.task_name}) "
     key = (event.task_id, event.kind)
     with _print_lock:
-        for line in text.splitlines(keepends=True):
+        for line in re.findall(r"[^\n]*\n|[^\n]+", _text_of(event)):
             stream.write(prefix + line if _at_line_start.get(key, True) else line)
             if line.endswith("\n"):
                 _at_line_start.pop(key, None)

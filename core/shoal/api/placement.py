@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shoal.api.looking import look
 from shoal.api.session import owner_or_init
-from shoal.model.errors import OptionError
+from shoal.model.description import Description, describe_safely
+from shoal.model.errors import OptionError, ShoalError
 from shoal.model.ids import new_group_id
 from shoal.model.options import TaskOptions, with_changes
 from shoal.model.placement import STRATEGIES, Placement
-from shoal.model.resources import Resources, make_resources
+from shoal.model.resources import Resources, describe, make_resources
 from shoal.model.suggest import did_you_mean
 from shoal.runtime.refs import ObjectRef
 
@@ -124,6 +126,31 @@ class PlacementGroup:
 
     def __repr__(self) -> str:
         return f"<placement group {self.id}: {len(self._bundles)} bundles, {self.strategy}>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return describe_safely(lambda: _describe(self), f"placement group {self.id}")
+
+
+def _describe(group: PlacementGroup) -> Description:
+    from shoal.runtime.describing import describe_ref
+
+    reserved = describe_ref(group._ready)
+    state = reserved.state
+    facts: tuple[tuple[str, str], ...] = (("strategy", group.strategy),)
+    nodes: tuple[str, ...] = ()
+    if state == "ready":
+        try:
+            nodes = look(group._ready._owner, "bundles", group.id) or ()
+            state = "reserved" if nodes else "removed"
+        except (ShoalError, TimeoutError) as error:
+            state, facts = "unknown", (*facts, ("reason", str(error)))
+    elif state != "pending":
+        facts = (*facts, *reserved.facts)
+    rows = (
+        (str(number), describe(bundle), nodes[number] if number < len(nodes) and nodes[number] else "nowhere")
+        for number, bundle in enumerate(group._bundles)
+    )
+    return Description(f"placement group {group.id}", state, facts, ("bundle", "reserves", "node"), tuple(rows))
 
 
 def placement_group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import inspect
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from shoal.api.actors import ActorHandle, Shape, adopt, claim_name, shape_of
 from shoal.api.session import owner_or_init
+from shoal.model.description import Description, describe_safely
 from shoal.model.errors import OptionError
 from shoal.model.ids import new_actor_id
 from shoal.model.options import STREAMING, ActorOptions, TaskOptions, option_names, with_changes
@@ -17,6 +19,9 @@ from shoal.model.options import STREAMING, ActorOptions, TaskOptions, option_nam
 if TYPE_CHECKING:
     from shoal.runtime.base_owner import BaseOwner
     from shoal.runtime.work import Exported, Target
+
+#: Characters of a signature, or of options, that are shown.
+MAX_SHOWN = 300
 
 
 class RemoteFunction:
@@ -94,6 +99,9 @@ class RemoteFunction:
     def __repr__(self) -> str:
         return f"<remote function {self._function.__qualname__}>"
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return describe_safely(lambda: _describe("remote function", self._function, self._options), repr(self))
+
 
 class ActorClass:
     """A class whose instances live in processes of their own. Made by :func:`remote`; start one with ``.remote(…)``."""
@@ -158,6 +166,28 @@ class ActorClass:
 
     def __repr__(self) -> str:
         return f"<actor class {self._class.__qualname__}>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return describe_safely(lambda: _describe("actor class", self._class, self._options), repr(self))
+
+
+def _describe(kind: str, target: Any, options: TaskOptions | ActorOptions) -> Description:
+    """Say how to call *target*, what it is for, and which options are not as they would be."""
+    name = getattr(target, "__qualname__", type(target).__name__)
+    try:
+        signature = str(inspect.signature(target))
+    except (TypeError, ValueError):
+        signature = "(…)"
+    usual = type(options)()
+    changed = [
+        f"{field.name}={value!r}"
+        for field in dataclasses.fields(options)
+        if (value := getattr(options, field.name)) != getattr(usual, field.name)
+    ]
+    called = ("call", f"{name}.remote{signature}"[:MAX_SHOWN])
+    facts = (called, ("options", ", ".join(changed)[:MAX_SHOWN] or "all as by default"))
+    about = ((inspect.getdoc(target) or "") if not isinstance(target, functools.partial) else "").partition("\n")[0]
+    return Description(f"{kind} {name}", facts=facts, notes=(about,) if about else ())
 
 
 @overload

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import numbers
 import os
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from shoal.api import output
 from shoal.api.card import render_html, render_text
-from shoal.model.errors import ConnectError, NotInitializedError, OptionError
+from shoal.api.ipython import live_view
+from shoal.api.looking import MOMENT, look
+from shoal.model.errors import ClusterLostError, ConnectError, NotInitializedError, OptionError, ShoalError
 from shoal.model.ids import random_id
 from shoal.model.options import TaskOptions, check_labels, is_number, with_changes
 from shoal.runtime import session as current
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from shoal.api.portal import Portal
     from shoal.launch import registry
     from shoal.launch.embedded import Head
+    from shoal.launch.scaling import Scaled, Scaler
     from shoal.runtime.base_owner import BaseOwner
     from shoal.runtime.owner import Owner
     from shoal.transport.comms import Security
@@ -56,9 +60,79 @@ class Cluster:
         self.address = session.address
         self.kind = session.kind
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return the cluster's state as plain data; see :mod:`shoal.observe.cluster_view`."""
-        return self._session.snapshot()
+    @property
+    def is_current(self) -> bool:
+        """Whether this process still uses this cluster."""
+        return _session is self._session
+
+    def snapshot(self, timeout: float = 5.0) -> dict[str, Any]:
+        """Return the cluster's state as plain data; see :mod:`shoal.observe.cluster_view`.
+
+        Raises
+        ------
+        TimeoutError
+            It did not answer within *timeout* seconds.
+        ClusterLostError, NotInitializedError
+            It has ended, or this process does not use it any more.
+        """
+        return self._session.snapshot(timeout)
+
+    def scale(self, num_nodes: int, *, timeout: float = 60.0, force: bool = False) -> int:
+        """Have this many nodes, and wait until they are there or gone.
+
+        A further node of an embedded cluster has as many CPUs as the first, whatever the machine has: that is for
+        trying out what several nodes do, and for work that mostly waits. Accelerators and further resources stay with
+        the first node, which cannot leave. A Dask cluster is scaled by the object that ``shoal.init`` was given.
+
+        Nodes that leave get no new work and finish their tasks. One with actors, bundles of placement groups or
+        values that are nowhere else is kept, as is one whose tasks take longer than *timeout*, and a warning names
+        them. A Dask cluster chooses for itself which workers end: it stays as it is if any could lose such things.
+
+        Parameters
+        ----------
+        num_nodes
+            Nodes in all, 1 or more.
+        timeout
+            Seconds, more than 0.
+        force
+            Let nodes go with all that is on them: actors die or are restarted elsewhere, tasks run again, values are
+            made again or lost.
+
+        Returns
+        -------
+        int
+            How many nodes there are now.
+
+        Raises
+        ------
+        OptionError
+            A value is out of range, or nothing here can scale this cluster.
+        ConnectError
+            Nodes did not start in time.
+        """
+        scaled = self.try_scale(num_nodes, timeout=timeout, force=force)
+        if scaled.num_nodes != num_nodes:
+            warnings.warn(scaled.note(num_nodes), UserWarning, stacklevel=2)
+        return scaled.num_nodes
+
+    def try_scale(self, num_nodes: int, *, timeout: float = 60.0, force: bool = False) -> Scaled:
+        """As :meth:`scale`; what was kept, and why, is in what it returns instead of a warning."""
+        if not (is_number(num_nodes, numbers.Integral) and num_nodes >= 1):
+            raise OptionError(f"`num_nodes` must be a whole number from 1 up, not {num_nodes!r}.", option="num_nodes")
+        if not (is_number(timeout) and timeout > 0):
+            raise OptionError(f"`timeout` must be a number of seconds above 0, not {timeout!r}.", option="timeout")
+        if not isinstance(force, bool):
+            raise OptionError(f"`force` must be True or False, not {force!r}.", option="force")
+        session = self._session
+        if not self.is_current:
+            raise NotInitializedError("This process does not use that cluster any more.")
+        if session.scaler is None or not isinstance(session, Session):
+            raise OptionError(
+                f"Nothing here can scale `{self.name}`: pass the Dask cluster object to `shoal.init` instead of an "
+                "address, or scale it where it was started; its new workers become nodes by themselves.",
+                option="num_nodes",
+            )
+        return session.scaler.scale(int(num_nodes), float(timeout), force, session)
 
     def shutdown(self) -> None:
         """Leave the cluster; an embedded one ends."""
@@ -77,11 +151,21 @@ class Cluster:
     def _repr_html_(self) -> str:
         return render_html(self._state(), self.kind)
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        state = self._state()
+        bundle = {"text/plain": render_text(state, self.kind), "text/html": render_html(state, self.kind)}
+        return {**bundle, **live_view(self)}
+
     def _state(self) -> dict[str, Any]:
         try:
-            return self.snapshot()
-        except (ConnectError, TimeoutError, NotInitializedError):
-            return {"cluster": {"name": self.name, "id": self.id, "address": self.address}, "nodes": None}
+            return self._session.snapshot(MOMENT)
+        except TimeoutError:
+            last = getattr(self._session, "last_snapshot", None)
+            if last is not None:
+                return {**last, "age": time.time() - last["time"]}
+        except (ConnectError, ClusterLostError, NotInitializedError):
+            pass
+        return {"cluster": {"name": self.name, "id": self.id, "address": self.address}, "nodes": None}
 
 
 @dataclasses.dataclass
@@ -99,15 +183,20 @@ class Session:
     registration: registry.Registration | None
     #: What its own cluster was asked to have; for one that was joined, the defaults.
     asked: dict[str, Any] = dataclasses.field(default_factory=dict)
+    #: None if nothing here can scale the cluster.
+    scaler: Scaler | None = None
+    #: What the card shows while the cluster is too busy to answer.
+    last_snapshot: dict[str, Any] | None = None
     #: Called first when it ends.
     at_end: list[Callable[[], None]] = dataclasses.field(default_factory=list)
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, timeout: float = 5.0) -> dict[str, Any]:
         if _session is not self:
             raise NotInitializedError("This session has ended.")
-        from shoal.launch.probe import snapshot_at
+        from shoal.launch.probe import as_json
 
-        return self.portal.call(snapshot_at(self.address, self.security, 5.0), 6.0)
+        self.last_snapshot = as_json(look(self.owner, "snapshot", timeout=timeout))
+        return self.last_snapshot
 
     def end(self) -> None:
         try:
@@ -225,6 +314,8 @@ def init(
             _session = _join(address, name, security, timeout, namespace)
         _session.asked = asked
         current.set_owner(_session.owner)
+        with contextlib.suppress(ShoalError, TimeoutError):
+            _session.snapshot()  # the card has something to show even if the cluster is busy by then
         return Cluster(_session)
 
 
@@ -368,6 +459,7 @@ def _start_embedded(options: dict[str, Any], namespace: str) -> Session:
     warm.join()
     try:
         from shoal.launch.dask_cluster import security_from
+        from shoal.launch.scaling import HeadScaler
 
         connection = head.connection
         security = security_from(connection.tls_files())
@@ -375,13 +467,26 @@ def _start_embedded(options: dict[str, Any], namespace: str) -> Session:
     except BaseException:
         head.end()
         raise
-    return Session(connection.id, connection.name, connection.address, "embedded", security, portal, owner, head, None)
+    scaler = HeadScaler(connection.address, security)
+    return Session(
+        connection.id,
+        connection.name,
+        connection.address,
+        "embedded",
+        security,
+        portal,
+        owner,
+        head,
+        None,
+        scaler=scaler,
+    )
 
 
 def _join(address: Any, name: str | None, security: Security | None, timeout: float, namespace: str) -> Session:
     from shoal.api.portal import Portal
     from shoal.launch import registry
     from shoal.launch.dask_cluster import endpoint_of, install, pem_texts, security_from
+    from shoal.launch.scaling import HeadScaler, find_scaler
 
     known = registry.find_by_name(address) if isinstance(address, str) else None
     if known is not None:
@@ -433,7 +538,13 @@ def _join(address: Any, name: str | None, security: Security | None, timeout: fl
             python=sys.executable,
         )
         registration = registry.register(connection, pem_texts(secured))
-    return Session(owner.cluster_id, label, where, "attached", secured, portal, owner, None, registration)
+    if known is not None and known.kind == "embedded":
+        scaler: Scaler | None = HeadScaler(where, secured)
+    else:
+        scaler = None if isinstance(address, str) else find_scaler(address)
+    return Session(
+        owner.cluster_id, label, where, "attached", secured, portal, owner, None, registration, scaler=scaler
+    )
 
 
 def _start_owner(address: str, security: Security, timeout: float, namespace: str) -> tuple[Portal, Owner]:

@@ -26,6 +26,7 @@ from distributed import Scheduler, Worker
 from distributed.security import Security
 
 from shoal.launch.registry import Connection, register, registry_directory
+from shoal.launch.scaling import SCALE_OPERATION, HeadNodes
 from shoal.runtime import leftovers
 from shoal.runtime.agent_plugin import AgentPlugin
 from shoal.runtime.controller_plugin import ControllerPlugin
@@ -67,29 +68,31 @@ async def run(config: dict[str, Any], template: TemplateProcess) -> None:
             )
         )
         scheduler.http_server.stop()
-        await scheduler.register_scheduler_plugin(ControllerPlugin(cluster_id, name), idempotent=True)
-        worker = await stack.enter_async_context(
-            Worker(
+        controller_plugin = ControllerPlugin(cluster_id, name)
+        await scheduler.register_scheduler_plugin(controller_plugin, idempotent=True)
+
+        def make_worker(amounts: dict[str, float], **more: Any) -> tuple[Worker, AgentPlugin]:
+            plugin = AgentPlugin(labels=config["labels"], object_store_memory=config["object_store_memory"], **more)
+            worker = Worker(
                 scheduler.address,
                 host=HOST,
                 protocol="tls://",
                 security=security,
                 nthreads=config["num_cpus"],
-                resources=resources,
+                resources=amounts,
                 dashboard=False,
                 dashboard_address=f"{HOST}:0",
-                plugins=(
-                    AgentPlugin(
-                        cleanup=(scratch, directory),
-                        template=template,
-                        on_broken=ended.set,
-                        labels=config["labels"],
-                        object_store_memory=config["object_store_memory"],
-                    ),
-                ),
+                plugins=(plugin,),
             )
-        )
+            return worker, plugin
+
+        worker, _ = make_worker(resources, cleanup=(scratch, directory), template=template, on_broken=ended.set)
+        await stack.enter_async_context(worker)
         worker.http_server.stop()
+        # What there is once, accelerators and whatever else was named, belongs to the first node.
+        nodes = HeadNodes(controller_plugin.controller, lambda: make_worker({"num_gpus": 0.0}))
+        stack.push_async_callback(nodes.close)
+        scheduler.handlers[SCALE_OPERATION] = nodes.scale
         connection = Connection(
             id=cluster_id,
             name=name,

@@ -39,6 +39,10 @@ async def snapshot_at(address: str, security: Security, timeout: float) -> dict[
             comm.abort()
     if not isinstance(answer, dict) or "nodes" not in answer:
         raise ConnectError(f"There is no shoal in the Dask cluster at `{address}`.", address=address)
-    # Messages bring sequences as tuples; the snapshot is JSON.
+    return as_json(answer)
+
+
+def as_json(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return a snapshot as JSON has it: messages bring sequences as tuples."""
     plain: dict[str, Any] = json.loads(json.dumps(answer))
     return plain

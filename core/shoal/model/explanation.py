@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from html import escape
 from typing import Any
+
+from shoal.model.description import framed
 
 #: What an explanation's ``state`` can be.
 STATES = (
@@ -68,11 +71,25 @@ class Explanation:
         return Explanation(subject, state, detail, advice, tuple(map(Explanation.from_wire, causes)))
 
     def __str__(self) -> str:
-        lines = list(self._lines(""))
-        advice = dict.fromkeys(part.advice for part in self.walk() if part.advice)
-        return "\n".join([*lines, *(f"What would help: {text}" for text in advice)])
+        return "\n".join([*self._lines(""), *(f"What would help: {text}" for text in self._advice())])
 
     __repr__ = __str__
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        advice = "".join(f"<p>What would help: {escape(text)}</p>" for text in self._advice())
+        return {
+            "text/plain": str(self),
+            "text/html": framed(f"why {self.subject}", f"<ul>{self._as_item()}</ul>{advice}"),
+        }
+
+    def _advice(self) -> Iterable[str]:
+        return dict.fromkeys(part.advice for part in self.walk() if part.advice)
+
+    def _as_item(self) -> str:
+        detail = f" {escape(self.detail)}" if self.detail else ""
+        causes = "".join(cause._as_item() for cause in self.causes)
+        below = f"<ul>{causes}</ul>" if causes else ""
+        return f'<li>{escape(self.subject)} <span class="shoal-state">{escape(self.state)}</span>{detail}{below}</li>'
 
     def _lines(self, indent: str) -> Iterator[str]:
         yield f"{self.subject}: {self.state}" + (f" ({self.detail})" if self.detail else "")

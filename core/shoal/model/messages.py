@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 #: Peers with another number refuse each other at the greeting.
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 
 #: Where a value is: see :mod:`shoal.runtime.payload`.
 Payload = tuple[Any, ...]
@@ -358,6 +358,12 @@ class EndLease(NamedTuple):
     kill: bool
 
 
+class EndExecutor(NamedTuple):
+    """Owner -> controller -> agent: end the process that serves this lease, whatever it does."""
+
+    lease_id: str
+
+
 class ExecutorDied(NamedTuple):
     """Agent -> controller: the executor bound to this lease is gone (or could not be started).
 
@@ -437,7 +443,7 @@ class Recipe(NamedTuple):
 
     ``method`` is empty for a task, ``__init__`` to create the actor, ``__stop__`` to end it, else the method's name.
     ``num_returns`` is -1 for a stream of values, of which ``max_pending`` (0: any number) may be ahead of the consumer.
-    ``depth`` counts the tasks around it.
+    ``depth`` counts the tasks around it. ``error_retries`` is how often any error is followed by another attempt.
     """
 
     recipe_id: int
@@ -450,6 +456,11 @@ class Recipe(NamedTuple):
     num_returns: int
     max_pending: int
     group: str
+    error_retries: int = 0
+
+    def is_last(self, attempt: int) -> bool:
+        """Whether an error of this attempt is the last word."""
+        return 0 <= self.error_retries <= attempt
 
 
 class Run(NamedTuple):
@@ -748,6 +759,7 @@ KINDS: tuple[type[Any], ...] = (
     ActorCreated,
     ActorExited,
     EndLease,
+    EndExecutor,
     ExecutorDied,
     OwnerGone,
     Waiting,

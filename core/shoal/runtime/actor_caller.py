@@ -183,6 +183,10 @@ class ActorCaller:
         """Whether the arguments of the work that was to make an object are kept, for an actor's restart."""
         return any(created.work.object_id == object_id for created in self._created.values())
 
+    def count_calls(self, actor_id: str) -> int:
+        """Return how many calls of an actor made here have not ended; on any thread."""
+        return list(self._actor_of.values()).count(actor_id)
+
     def actor_of(self, task_id: str) -> str:
         """Return the actor that a call is for."""
         return self._actor_of.get(task_id, "")
@@ -245,6 +249,7 @@ class ActorCaller:
         calls.finished(message.task_id)
         self._results.unsent(call.spec)
         self._owner.recovery.dependency_lost(call.spec, message.payload)
+        call.spec.attempt = call.attempt + 1
         self._queue(calls, Call(call.task_id, call.spec, call.retries_left, attempt=call.attempt + 1))
 
     def alive(self, message: m.ActorAlive) -> None:
@@ -331,6 +336,8 @@ class ActorCaller:
             if work.yields is not None and work.yields.taken:
                 stream.send_nowait(m.Consumed(work.task_id, work.yields.taken))
             self._results.sent(work)
+            if call.attempt != work.attempt:
+                self._results.sent_again(work, call.attempt)
 
     def _restarting(self, calls: ActorCalls, cause: str) -> None:
         what = f"the actor's process died under it, because {cause}. It is being restarted"

@@ -27,6 +27,7 @@ from shoal.model.ids import random_id
 from shoal.model.resources import from_wire, make_resources
 from shoal.runtime import leftovers
 from shoal.runtime.begun import BegunMark
+from shoal.runtime.cpu_meter import CpuMeter
 from shoal.runtime.environment import node_settings
 from shoal.runtime.gpus import visible_gpus
 from shoal.runtime.heartbeat import Heartbeat
@@ -230,6 +231,10 @@ class Agent:
             case m.EndLease(lease_id, kill):
                 self._pool.end_lease(lease_id, kill or self._devices.give_back(lease_id))
                 self._starting.pop(lease_id, None)
+            case m.EndExecutor(lease_id):
+                for executor in list(self._pool.executors.values()):
+                    if executor.lease_id == lease_id:
+                        self.end_executor(executor.executor_id, "it was cancelled by force")
             case m.OwnerGone(owner_id, job_id, job_ended):
                 self.store.free_of(owner_id)
                 if job_ended:
@@ -312,7 +317,7 @@ class Agent:
         self._tell_controller(m.LeaseStarted(start.lease_id, executor.executor_id, executor.address))
 
     async def _report_usage(self) -> None:
-        psutil.cpu_percent()  # the first call only starts the measurement
+        cpus = CpuMeter()
         limit = node_settings().silence
         stopped = StoppedProcesses(limit)
         while True:
@@ -320,9 +325,8 @@ class Agent:
             for pid in stopped.look(filter(None, executors), time.monotonic()):
                 self.end_executor(executors[pid], f"its process had been stopped (SIGSTOP) for {limit:g} s")
             memory = psutil.virtual_memory()
-            ratio = psutil.cpu_percent() / 100
             used = memory.total - memory.available
-            self._tell_controller(m.NodeUsage(ratio, memory.total, used, len(self._pool.executors)))
+            self._tell_controller(m.NodeUsage(cpus.look(), memory.total, used, len(self._pool.executors)))
             await self.segments.tend()
             await asyncio.sleep(USAGE_INTERVAL)
 

@@ -81,6 +81,11 @@ class AgentPlugin(WorkerPlugin):
         self._rejoining: asyncio.Task[None] | None = None
 
     @property
+    def node_id(self) -> str:
+        """The id of this node; "" before there is one."""
+        return self._agent.node_id if self._agent is not None else ""
+
+    @property
     def store(self) -> Store | None:
         """The object store of this node, once there is one."""
         return self._agent.store if self._agent is not None else None

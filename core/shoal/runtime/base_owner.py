@@ -26,6 +26,7 @@ from shoal.model.explanation import Explanation
 from shoal.model.ids import new_object_id, new_task_id
 from shoal.model.options import ActorOptions
 from shoal.model.resources import Resources
+from shoal.observe.habits import Habits
 from shoal.runtime import payload as payloads
 from shoal.runtime import session
 from shoal.runtime.context import get_current
@@ -62,6 +63,7 @@ class BaseOwner(abc.ABC):
         self.owner_id = owner_id
         self.store = store
         self.table = objects.ObjectTable()
+        self.habits = Habits()
         self.closing = False
         self._lost = ""
         #: Whether the last long list's first ready refs were at its head.
@@ -159,11 +161,13 @@ class BaseOwner(abc.ABC):
             self._request(missing)
             waiter = Waiter(len(missing), None if return_exceptions else self._wakes_early)
             self.table.watch(missing, waiter)
+            begin = time.monotonic()
             with self.telling_that_we_wait(missing):
                 try:
                     done = waiter.wait(timeout)
                 finally:
                     waiter.over = True
+            self.habits.waited(len(missing), time.monotonic() - begin, alone=self.results.is_idle)
             if waiter.failed is not None:
                 return [payloads.load(waiter.failed)]
             if not done:
@@ -345,6 +349,11 @@ class BaseOwner(abc.ABC):
     def needs_fetch(payload: m.Payload | None) -> bool:
         return payload is not None and payload[0] == payloads.SEGMENT and not is_here(payload[2])
 
+    @property
+    def lost(self) -> str:
+        """Why there is no cluster any more; "" while there is."""
+        return self._lost
+
     def check_usable(self) -> None:
         """Refuse to do anything once the session has ended."""
         if self.closing:
@@ -380,6 +389,8 @@ class BaseOwner(abc.ABC):
             frames, contained = dumps((args, kwargs), f"arguments of {target.name}")
             store = None if inline else self.store
             payload = self._stored(frames, store, task_id)
+            if payload[0] == payloads.SEGMENT:
+                self.habits.sent(target.name, frames[1:])
             holds = (*contained, *holds)
         if target.exported is not None and target.exported.contained:
             holds = (*target.exported.contained, *holds)
@@ -551,6 +562,17 @@ class BaseOwner(abc.ABC):
         """Stop the work that makes an object; harmless if it has ended."""
 
     @abc.abstractmethod
+    def catch_up(self) -> None:
+        """Return when everything that this thread has submitted is counted; not on the event loop's own thread."""
+
+    @abc.abstractmethod
+    def cancel_cell(self, tag: str, *, force: bool = False) -> None:
+        """Stop all work that a cell has submitted here, and what that has submitted; harmless if there is none.
+
+        By *force* the processes of its tasks are ended; those of actors are not.
+        """
+
+    @abc.abstractmethod
     def is_actor_call(self, object_id: str) -> bool:
         """Whether an object that is not ready is to be made by a call of an actor."""
 
@@ -577,6 +599,10 @@ class BaseOwner(abc.ABC):
     def ask_stores(self, seconds: float) -> tuple[dict[str, m.SegmentList | None], dict[str, str]]:
         """Return what each node's store has, by node, and what other processes are called, by id."""
         return {}, {}
+
+    def has_left(self, node: str) -> bool:
+        """Whether the node at this address is known to have left the cluster."""
+        return False
 
     def recover(self, entry: objects.Entry, payload: m.Payload) -> bool:
         """Have a value made again that cannot be read where *payload* says; returns False if that cannot be."""

@@ -17,7 +17,7 @@ from shoal.model.options import STREAMING
 from shoal.runtime import payload as payloads
 from shoal.runtime import remote_errors
 from shoal.runtime.base_owner import BaseOwner
-from shoal.runtime.context import TaskContext
+from shoal.runtime.context import TaskContext, get_place
 from shoal.runtime.refs import ObjectRef
 from shoal.runtime.serialization import dumps, loads
 from shoal.runtime.work import CREATE, put_dependencies
@@ -290,7 +290,9 @@ class Caller:
             item.exits = True
             return payloads.NONE
         error.__traceback__ = remote_errors.strip_own_frames(error.__traceback__, __file__)
-        error.add_note(f"in {item.recipe.name}, attempt {item.run.attempt + 1}, on {self._owner.owner_id}")
+        place = get_place()
+        where = f"{self._owner.owner_id} ({place.node_id})" if place is not None else self._owner.owner_id
+        error.add_note(f"in {item.recipe.name}, attempt {item.run.attempt + 1}, on {where}")
         if isinstance(error, SystemExit):
             text = f"the task called `sys.exit({error.code!r})`"
             return payloads.from_error(RuntimeError(text).with_traceback(error.__traceback__))

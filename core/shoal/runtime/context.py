@@ -22,6 +22,8 @@ class TaskContext:
     driver: str
     depth: int
     attempt: int
+    #: Whether its error, if it ends with one, is the last word.
+    is_last_attempt: bool = True
     #: Somebody wants it to stop.
     cancelled: bool = False
     #: What it has printed and not sent; made with the first print.

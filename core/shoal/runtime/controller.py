@@ -50,6 +50,8 @@ class Controller:
         self._beating = False
         #: What Dask uses of each node.
         self._busy: dict[str, Resources] = {}
+        #: Nodes that are to leave.
+        self._draining: set[str] = set()
 
     async def serve(self, comm: Comm) -> None:
         """Serve a stream that the Dask scheduler has accepted for us, to its end."""
@@ -67,6 +69,33 @@ class Controller:
             for node in self._machine.nodes.values()
         }
         return self.view.snapshot(time.time(), used)
+
+    def drain(self, node_id: str, draining: bool) -> None:
+        """Give a node no new work and have it back what it lends, as that ends; or let it have work again."""
+        node = self._machine.nodes.get(node_id)
+        if node is None:
+            return
+        if draining:
+            self._draining.add(node_id)
+        else:
+            self._draining.discard(node_id)
+        self._machine.node_full(node_id, draining)
+        self._machine.node_busy(node_id, tuple(node.total.items()) if draining else self._busy.get(node_id, ()))
+        self._flush()
+
+    def work_on(self, node_id: str) -> tuple[int, list[str]]:
+        """Return how many executors run tasks on a node, and what else is there: actors and bundles, in words."""
+        leases = [lease for lease in self._machine.leases.values() if lease.node_id == node_id]
+        actor_ids = [lease.actor_id for lease in leases if lease.actor_id]
+        stays = [f"actor `{self._label(actor_id)}`" for actor_id in actor_ids]
+        for group in self._machine.groups.values():
+            count = sum(share is not None and share.node_id == node_id for share in group.shares)
+            stays += [f"{count} bundle{'s' * (count != 1)} of placement group `{group.group_id}`"] * bool(count)
+        return len(leases) - len(actor_ids), stays
+
+    def _label(self, actor_id: str) -> str:
+        actor = self._directory.actors.get(actor_id)
+        return (actor.name or actor.class_name) if actor is not None else actor_id
 
     async def close(self) -> None:
         """Hang up on everybody."""
@@ -139,6 +168,10 @@ class Controller:
                 self._machine.demand(owner_id, job_id, class_from_wire(kind), wanted)
             case m.ReturnLease(lease_id, broken):
                 self._machine.gave_back(lease_id, broken)
+            case m.EndExecutor(lease_id):
+                lease = self._machine.leases.get(lease_id)
+                if lease is not None and lease.owner_id == owner_id:
+                    self._tell_agent(lease.node_id, message)
             case m.CreateActor():
                 self.view.actor_requested(message.actor_id, message.name, message.class_name)
                 self._directory.create(owner_id, job_id, message)
@@ -182,6 +215,12 @@ class Controller:
                 )
             case "processes":
                 return self._processes()
+            case "snapshot":
+                return self.snapshot()
+            case "bundles":
+                found_group = self._machine.groups.get(str(details[0]))
+                shares = found_group.shares if found_group is not None else ()
+                return tuple(share.node_id if share is not None else "" for share in shares)
             case "names":
                 return tuple(
                     (namespace, name, holder.actor_id) for (namespace, name), holder in self._directory.names.items()
@@ -245,7 +284,7 @@ class Controller:
             case m.ExecutorDied(lease_id, cause, stderr, begun, memory):
                 self._machine.executor_died(lease_id, cause, stderr, begun, memory)
             case m.NodeFull(full):
-                self._machine.node_full(node_id, full)
+                self._machine.node_full(node_id, full or node_id in self._draining)
             case m.Waiting(lease_id, waiting):
                 self._machine.waits(lease_id, waiting)
             case m.ActorCreated(lease_id, error):
@@ -258,7 +297,8 @@ class Controller:
                     self._directory.kill(lease.actor_id, cause, restart=False)
             case m.NodeBusy(amounts):
                 self._busy[node_id] = from_wire(amounts)
-                self._machine.node_busy(node_id, from_wire(amounts))
+                if node_id not in self._draining:
+                    self._machine.node_busy(node_id, from_wire(amounts))
             case m.SegmentsSeen(owner_id, _, names):
                 if owner_id in self._owners:
                     self._tell_owners([owner_id], message)
@@ -281,6 +321,7 @@ class Controller:
         elif peer in self._agents:
             _, agent_hello = self._agents.pop(peer)
             self._busy.pop(peer, None)
+            self._draining.discard(peer)
             self.view.node_left(peer)
             self._machine.node_left(peer, f"its node {agent_hello.host} ({peer}) left the cluster")
             self._left.append(agent_hello.worker)

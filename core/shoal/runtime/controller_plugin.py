@@ -23,6 +23,12 @@ class ControllerPlugin(SchedulerPlugin):
         self._cluster_name = cluster_name
         self._controller: Controller | None = None
 
+    @property
+    def controller(self) -> Controller:
+        """The controller, once it has been started."""
+        assert self._controller is not None
+        return self._controller
+
     async def start(self, scheduler: Scheduler) -> None:
         """Take over comms that ask for shoal."""
         self._controller = Controller(self._cluster_id, self._cluster_name, scheduler.address)

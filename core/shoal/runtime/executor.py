@@ -163,7 +163,14 @@ class Executor:
     def _item(self, run: m.Run, stream: Stream | None) -> Item:
         recipe = self._recipes[stream, run.recipe_id]
         context = contexts.TaskContext(
-            run.task_id, recipe.name, run.lease_id, recipe.cell, recipe.driver, recipe.depth, run.attempt
+            run.task_id,
+            recipe.name,
+            run.lease_id,
+            recipe.cell,
+            recipe.driver,
+            recipe.depth,
+            run.attempt,
+            recipe.is_last(run.attempt),
         )
         return Item(run, recipe, stream, context)
 
@@ -267,6 +274,9 @@ class Executor:
 
     def _relay_output(self, message: m.Output) -> None:
         """Pass on what nested work has printed: to the owner of the task that waits for it, else to the driver."""
+        listener = session.get_output_listener()
+        if listener is not None:
+            listener(message)
         running = self._main_lane.running if self._main_lane is self._lane and self._main_lane is not None else None
         if (
             running is not None

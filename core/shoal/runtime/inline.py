@@ -108,7 +108,9 @@ class InlineOwner(BaseOwner):
 
     def _complete(self, work: Work, outcome: Outcome) -> None:
         failed = payloads.is_error(outcome.payload)
-        self.results.complete(work, outcome.payload, outcome.contained, failed=failed, seconds=outcome.seconds)
+        self.results.complete(
+            work, outcome.payload, outcome.contained, failed=failed, seconds=outcome.seconds, executor=INLINE
+        )
 
     def _item(self, work: Work, attempt: int, actor_id: str) -> Item:
         recipe = work.recipe
@@ -118,7 +120,14 @@ class InlineOwner(BaseOwner):
             self._tasks.functions.setdefault(exported.function_id, define)
         lease_id = "" if actor_id else INLINE
         context = contexts.TaskContext(
-            work.task_id, recipe.name, lease_id, recipe.cell, recipe.driver, recipe.depth, attempt
+            work.task_id,
+            recipe.name,
+            lease_id,
+            recipe.cell,
+            recipe.driver,
+            recipe.depth,
+            attempt,
+            recipe.is_last(attempt),
         )
         return Item(work.message(lease_id, self._payloads_of(work), attempt), recipe, None, context)
 
@@ -259,6 +268,14 @@ class InlineOwner(BaseOwner):
         producer = self._producers.pop(object_id.partition(".")[0], None)
         if producer is not None:
             producer.cancel(self)
+
+    def catch_up(self) -> None:
+        """Work is counted when it is submitted."""
+
+    def cancel_cell(self, tag: str, *, force: bool = False) -> None:
+        for producer in list(self._producers.values()):
+            if producer.work.recipe.cell == tag:
+                self.cancel(producer.work.object_id)
 
     def is_actor_call(self, object_id: str) -> bool:
         producer = self._producers.get(object_id.partition(".")[0])
@@ -417,7 +434,7 @@ class _Producer:
             self._caller.run_coroutine(self._values.aclose())
         elif self._values is not None:
             self._values.close()
-        self._item.context.cancelled = True
+        self._item.context.cancelled = self.work.cancelled = True
         owner.results.complete(self.work, self._caller.blame(self._item, KeyboardInterrupt()), failed=True)
 
 

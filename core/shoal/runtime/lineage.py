@@ -16,7 +16,7 @@ from shoal.runtime.refs import ObjectRef
 from shoal.runtime.work import Work
 
 if TYPE_CHECKING:
-    from shoal.model.messages import Payload
+    from shoal.model.messages import Payload, Recipe
     from shoal.state.objects import ObjectTable
 
 #: Works in a row, and bytes of small values in all, that one lineage may hold on to.
@@ -67,8 +67,8 @@ class Lineage:
     left: int
 
 
-def origin_of(lineage: Lineage | Origin | None) -> tuple[str, str | None]:
-    """Return what made a value, and in which cell; "" if nobody has noted it, as of small values."""
+def origin_of(lineage: Lineage | Origin | Recipe | None) -> tuple[str, str | None]:
+    """Return what made a value, and in which cell; "" if nobody has noted it, as of small values that were put."""
     if isinstance(lineage, Lineage):
         return lineage.work.target.name, lineage.work.recipe.cell
     return (lineage.name, lineage.cell) if lineage is not None else ("", None)

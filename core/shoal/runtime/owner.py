@@ -198,6 +198,15 @@ class Owner(BaseOwner):
     def cancel(self, object_id: str, *, force: bool = False, recursive: bool = True) -> None:
         self.inbox.put(lambda _: self._cancel(object_id, force, recursive), None)
 
+    def catch_up(self) -> None:
+        if not self.closing and not self._lost:
+            caught_up: concurrent.futures.Future[None] = concurrent.futures.Future()
+            self.inbox.put(caught_up.set_result, None)
+            caught_up.result(ANSWER_TIMEOUT)
+
+    def cancel_cell(self, tag: str, *, force: bool = False) -> None:
+        self.inbox.put(self._cancel_cell, (tag, force))
+
     def is_actor_call(self, object_id: str) -> bool:
         answer: concurrent.futures.Future[bool] = concurrent.futures.Future()
 
@@ -230,6 +239,9 @@ class Owner(BaseOwner):
             return await self.store_asker.ask(seconds), await name_processes(self)
 
         return asyncio.run_coroutine_threadsafe(ask(), self.loop).result(seconds + 2 * ANSWER_TIMEOUT)
+
+    def has_left(self, node: str) -> bool:
+        return self.config.is_driver and node not in self.stores
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -502,7 +514,8 @@ class Owner(BaseOwner):
         if work is None:  # cancelled or lost meanwhile, or to be run again
             self.ownership.free(payload)
         else:
-            self.results.complete(work, payload, contained, failed=payloads.is_error(payload), seconds=message.seconds)
+            failed, where = payloads.is_error(payload), stream.peer_id or stream.address
+            self.results.complete(work, payload, contained, failed=failed, seconds=message.seconds, executor=where)
 
     def _yielded(self, message: m.Yielded) -> None:
         part: TaskRunner | ActorCaller = self.actors if self.actors.is_call(message.task_id) else self.tasks
@@ -548,8 +561,17 @@ class Owner(BaseOwner):
         if stop is not None:
             stop()
         work = self.results.maker(object_id)
-        if work is not None and not self.actors.cancel(work, recursive=recursive):
+        if work is None:
+            return
+        work.cancelled = True
+        if not self.actors.cancel(work, recursive=recursive):
             self.tasks.cancel(work.task_id, force=force, recursive=recursive)
+
+    def _cancel_cell(self, request: tuple[str, bool]) -> None:
+        tag, force = request
+        for work in self.results.pending():
+            if work.recipe.cell == tag:
+                self._cancel(work.object_id, force=force and not work.target.method, recursive=True)
 
     def _peer_lost(self, address: str, owner_id: str) -> None:
         if self.closing:
@@ -569,8 +591,9 @@ class Owner(BaseOwner):
 
     def _fail_everything(self, error: ShoalError) -> None:
         """Nothing pending can be finished: give every waiting ref this error."""
-        self.results.forget()
-        self.ownership.fail_all(payloads.from_error(error))
+        payload = payloads.from_error(error)
+        self.results.forget(payload)
+        self.ownership.fail_all(payload)
 
     def _after_batch(self) -> None:
         self.tasks.flush_if_due()

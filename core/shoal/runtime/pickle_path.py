@@ -59,19 +59,26 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, types.FunctionType):
         for free_name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
             try:
-                yield f"<closure>.{free_name}", cell.cell_contents
+                yield f" → {free_name} (captured)", cell.cell_contents
             except ValueError:  # not filled yet
                 continue
         for global_name in value.__code__.co_names:
             if global_name in value.__globals__:
-                yield f"<global>.{global_name}", value.__globals__[global_name]
-        for index, part in enumerate(value.__defaults__ or ()):
-            yield f"<default {index}>", part
+                yield f" → {global_name} (global)", value.__globals__[global_name]
+        for name, part in _defaults(value):
+            yield f" → {name} (default)", part
     elif isinstance(value, types.MethodType):
         yield ".__self__", value.__self__
     else:
         for name, part in _attributes(value):
             yield f".{name}", part
+
+
+def _defaults(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    positional = function.__code__.co_varnames[: function.__code__.co_argcount]
+    defaults = function.__defaults__ or ()
+    yield from zip(positional[len(positional) - len(defaults) :], defaults, strict=True)
+    yield from (function.__kwdefaults__ or {}).items()
 
 
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:

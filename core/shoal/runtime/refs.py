@@ -92,6 +92,13 @@ class ObjectRef:
     def __repr__(self) -> str:
         return f"ObjectRef({self._id})"
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        # Imported when one is shown: it brings the runtime, and `import shoal` is to be quick.
+        from shoal.model.description import describe_safely
+        from shoal.runtime.describing import describe_ref
+
+        return describe_safely(lambda: describe_ref(self), f"ref {self._id}")
+
     def __hash__(self) -> int:
         return hash(self._id)
 

@@ -10,41 +10,85 @@ import io
 import itertools
 import pickle
 import traceback
+from collections.abc import Sequence
 from types import TracebackType
+from typing import NamedTuple
 
 from shoal.model.errors import RemoteError
-from shoal.runtime import frames, refs
-from shoal.runtime.code_pickling import CodePickler
+from shoal.runtime import captured_locals, frames, refs
+from shoal.runtime.context import get_current
+from shoal.runtime.error_pickling import ErrorPickler
+from shoal.runtime.travelled_variables import Values
+
+
+class _Link(NamedTuple):
+    """One error of a chain."""
+
+    pickled: bytes
+    frames: list[frames.WireFrame]
+    #: What follows is the cause, or nothing; else it is the context.
+    by_cause: bool
 
 
 def dump(error: BaseException) -> bytes:
-    """Pickle *error*, its traceback, and what it was raised from."""
-    chain: list[tuple[bytes, list[frames.WireFrame], bool]] = []
+    """Pickle *error*, its traceback, and what it was raised from; in a task also the variables of the user's frames."""
+    errors: list[BaseException] = []
+    links: list[_Link] = []
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
+        errors.append(link)
         follow_cause = link.__cause__ is not None
-        chain.append((_dump_one(link), frames.dump(link.__traceback__), follow_cause or link.__suppress_context__))
+        by_cause = follow_cause or link.__suppress_context__
+        links.append(_Link(_dump_one(link), frames.dump(link.__traceback__), by_cause))
         link = link.__cause__ if follow_cause else None if link.__suppress_context__ else link.__context__
-    return pickle.dumps(chain)
+    context = get_current()
+    if context is None:  # what is raised elsewhere is raised where it is shown
+        return pickle.dumps([links, _NO_VARIABLES, ""])
+    captured = _capture(errors) if context.is_last_attempt else _NO_VARIABLES
+    return pickle.dumps([links, captured, context.task_id])
+
+
+_NO_VARIABLES = captured_locals.Captured([], [])
+
+
+def _capture(errors: Sequence[BaseException]) -> captured_locals.Captured:
+    try:
+        return captured_locals.capture([error.__traceback__ for error in errors]) or _NO_VARIABLES
+    except Exception:  # boundary: no error is lost because of its variables
+        return _NO_VARIABLES
+
+
+def without_variables(data: bytes) -> bytes:
+    """Return what :func:`dump` would have made without the variables."""
+    links, _, task_id = pickle.loads(data)
+    return pickle.dumps([links, _NO_VARIABLES, task_id])
 
 
 def load(data: bytes) -> BaseException:
     """Rebuild the error with its traceback and chain."""
+    links, (pickled, scopes), task_id = pickle.loads(data)
+    values = Values(pickled, task_id)
     errors: list[tuple[BaseException, bool]] = []
-    for pickled, wire, by_cause in pickle.loads(data):
-        try:
-            error = pickle.loads(pickled)
-        except Exception as failure:  # boundary: user classes may refuse to be rebuilt
-            error = RemoteError(f"An error arrived that cannot be rebuilt here: {failure}", type_name="", text="")
-        errors.append((error.with_traceback(frames.load(wire)), by_cause))
+    for number, link in enumerate(links):
+        variables = scopes[number] if scopes else ()
+        error = _load_one(link.pickled)
+        errors.append((error.with_traceback(frames.load(link.frames, variables, values)), link.by_cause))
     for (error, by_cause), (following, _) in itertools.pairwise(errors):
         if by_cause:
             error.__cause__ = following
         else:
             error.__context__ = following
     return errors[0][0]
+
+
+def _load_one(pickled: bytes) -> BaseException:
+    try:
+        error: BaseException = pickle.loads(pickled)
+    except Exception as failure:  # boundary: user classes may refuse to be rebuilt
+        return RemoteError(f"An error arrived that cannot be rebuilt here: {failure}", type_name="", text="")
+    return error
 
 
 def strip_own_frames(traceback_: TracebackType | None, own_file: str) -> TracebackType | None:
@@ -57,38 +101,11 @@ def strip_own_frames(traceback_: TracebackType | None, own_file: str) -> Traceba
     return result if result is not None else traceback_
 
 
-class _ErrorPickler(CodePickler):
-    """Pickles exceptions so that they are rebuilt without a call of ``__init__``.
-
-    Python rebuilds an exception as ``type(*args)``, and ``args`` is what the type passed on to
-    ``Exception.__init__``: an ``__init__`` that formats a message formats it twice, one with two parameters fails.
-    A class that defines its own ``__reduce__`` knows better and is left alone, as are the built-in ones.
-    """
-
-    def reducer_override(self, value: object) -> object:
-        if (
-            isinstance(value, BaseException)
-            and type(value).__module__ != "builtins"
-            and type(value).__reduce__ is BaseException.__reduce__
-        ):
-            return _rebuild, (type(value), value.args, value.__dict__)
-        if isinstance(value, BaseException):  # not by the reducers that `distributed` registers for all of them
-            return value.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
-        return super().reducer_override(value)
-
-
-def _rebuild(cls: type[BaseException], args: tuple[object, ...], state: dict[str, object]) -> BaseException:
-    error = cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error
-
-
 def _dump_one(error: BaseException) -> bytes:
     with refs.collecting():  # an error may mention refs; it does not keep their objects alive
         try:
             buffer = io.BytesIO()
-            _ErrorPickler(buffer).dump(error)
+            ErrorPickler(buffer).dump(error)
             data = buffer.getvalue()
             pickle.loads(data)  # many exceptions pickle and cannot be rebuilt: find out here
             return data

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from shoal.model.messages import Payload
-from shoal.observe.functions import FunctionStats
+from shoal.observe.cell_progress import CellBook
+from shoal.observe.functions import CANCELLED, FAILED, FunctionStats
+from shoal.runtime import failed_tasks, remote_errors, session
 from shoal.runtime import payload as payloads
 from shoal.runtime.lineage import lineage_of
 from shoal.runtime.work import CREATE, Work
@@ -23,13 +26,14 @@ class Results:
         #: Work that has not ended, by the id of its object.
         self._awaited: dict[str, Work] = {}
         self.stats = FunctionStats()
+        self.cells = CellBook(time.monotonic, self.stats.note, session.tell_work_watcher)
         #: Called with work that has ended; for whoever counts it.
         self.on_end: dict[str, Callable[[Work], None]] = {}
 
     def expect(self, work: Work) -> None:
         """Work was submitted."""
         self._awaited[work.object_id] = work
-        self.stats.queued(work.target.name)
+        work.tally = self.cells.submit(work.recipe.cell, work.target.name)
 
     def awaited(self, work: Work) -> bool:
         """Whether work has not ended."""
@@ -39,6 +43,11 @@ class Results:
         """Return the work that is to make an object, if it has not ended."""
         return self._awaited.get(object_id.partition(".")[0])
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all work has ended; on any thread."""
+        return not self._awaited
+
     def pending(self) -> list[Work]:
         return list(self._awaited.values())
 
@@ -46,23 +55,45 @@ class Results:
         """Work has been sent to an executor."""
         if not work.sent:
             work.sent = True
-            self.stats.started(work.target.name)
+            if work.tally is not None:
+                work.tally.send()
         self._on_news()
 
     def unsent(self, work: Work) -> None:
         """It came back without having begun."""
         if work.sent:
             work.sent = False
-            self.stats.unstarted(work.target.name)
+            if work.tally is not None:
+                work.tally.take_back()
+
+    def sent_again(self, work: Work, attempt: int) -> None:
+        """Work that may have begun before has been sent once more."""
+        work.attempt = attempt
+        if work.tally is not None:
+            work.tally.retries += 1
 
     def complete(
-        self, work: Work, payload: Payload, contained: Sequence[object] = (), *, failed: bool, seconds: float = 0.0
+        self,
+        work: Work,
+        payload: Payload,
+        contained: Sequence[object] = (),
+        *,
+        failed: bool,
+        seconds: float = 0.0,
+        executor: str = "",
     ) -> None:
-        """Work has ended: hand its value to whoever waits and let go what it needed."""
+        """Work has ended: hand its value to whoever waits and let go what it needed.
+
+        It took *seconds* in *executor*; "" if it did not run.
+        """
         if self._awaited.pop(work.object_id, None) is None:
             self._free(payload)
             return
-        self.stats.ended(work.target.name, begun=work.sent, failed=failed, seconds=seconds)
+        if failed:
+            failed_tasks.note(work)
+            self._count_failure(work, payload, seconds, executor)
+        elif work.tally is not None:
+            work.tally.finish(work.sent, seconds, executor)
         self._on_news()
         if self.on_end:
             ended = self.on_end.pop(work.task_id, None)
@@ -77,9 +108,21 @@ class Results:
         if work.args[0] == payloads.SEGMENT and work.target.method != CREATE:
             self._free(work.args)
 
-    def forget(self) -> None:
-        """Nothing of it will end any more; the caller tells those who wait."""
+    def forget(self, error: Payload) -> None:
+        """Nothing of it will end any more but with *error*; the caller tells those who wait."""
+        for work in self._awaited.values():
+            self._count_failure(work, error)
         self._awaited.clear()
+
+    def _count_failure(self, work: Work, error: Payload, seconds: float = 0.0, executor: str = "") -> None:
+        tag = work.recipe.cell
+        cell = self.cells.find(tag) if tag is not None and not work.cancelled else None
+        if cell is not None:
+            if payloads.is_error(error):  # it is kept to be shown, not to be looked into
+                error = (payloads.ERROR, remote_errors.without_variables(error[1]))
+            cell.note_failure(work.target.name, error)
+        if work.tally is not None:
+            work.tally.fail(work.sent, seconds, executor, CANCELLED if work.cancelled else FAILED)
 
     def _complete_many(self, work: Work, payload: Payload, contained: Sequence[object]) -> None:
         several = payload[0] == payloads.MANY
@@ -88,6 +131,7 @@ class Results:
             self._ready(work, f"{work.object_id}.{index}", payload[index + 1] if several else payload, refs)
 
     def _ready(self, work: Work, object_id: str, payload: Payload, contained: Sequence[object]) -> None:
-        lineage = lineage_of(work, self._table) if payload[0] == payloads.SEGMENT else None
+        # What is small needs no lineage; who made it is still worth knowing.
+        lineage = lineage_of(work, self._table) if payload[0] == payloads.SEGMENT else work.recipe
         if not self._table.ready(object_id, payload, contained, lineage):
             self._free(payload)

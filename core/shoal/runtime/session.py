@@ -9,11 +9,15 @@ from shoal.model.errors import NotInitializedError
 from shoal.runtime import refs
 
 if TYPE_CHECKING:
+    from shoal.model.messages import Output
+    from shoal.observe.cell_progress import CellWork
     from shoal.runtime.base_owner import BaseOwner
 
 _owner: BaseOwner | None = None
 _emit: Callable[[str, str], bool] | None = None
+_output_listener: Callable[[Output], None] | None = None
 _cell_source: Callable[[], str | None] | None = None
+_work_watcher: Callable[[CellWork], None] | None = None
 
 
 def set_owner(owner: BaseOwner | None, emit: Callable[[str, str], bool] | None = None) -> None:
@@ -49,6 +53,33 @@ def set_cell_source(source: Callable[[], str | None] | None) -> None:
 def current_cell() -> str | None:
     """Return the tag of the cell that is running, where somebody knows."""
     return _cell_source() if _cell_source is not None else None
+
+
+def set_work_watcher(watcher: Callable[[CellWork], None] | None) -> None:
+    """Have *watcher* told of each cell that has work in this process and that nobody watches.
+
+    It is called where the work is counted, so it must be quick. It then looks at the cell until nothing is pending,
+    and sets ``watched`` to False to be told of the next work.
+    """
+    global _work_watcher
+    _work_watcher = watcher
+
+
+def tell_work_watcher(cell: CellWork) -> None:
+    """Have a cell watched that has work now."""
+    if _work_watcher is not None:
+        cell.watched = True
+        _work_watcher(cell)
+
+
+def set_output_listener(listener: Callable[[Output], None] | None) -> None:
+    """Have *listener* hear what work that this executor has submitted prints, on its way to the driver."""
+    global _output_listener
+    _output_listener = listener
+
+
+def get_output_listener() -> Callable[[Output], None] | None:
+    return _output_listener
 
 
 def get_emit() -> Callable[[str, str], bool] | None:

@@ -97,6 +97,7 @@ class TaskRunner:
 
         def again() -> None:
             task.attempt += 1
+            work.attempt = task.attempt
             self._machine.submit(task)
             self._schedule_flush()
 
@@ -238,6 +239,8 @@ class TaskRunner:
                     self._peers.send(lease.address, m.Recall(lease.lease_id))
                 case tasks.SendCancel(lease, task, force, recursive):
                     self._peers.send(lease.address, m.CancelTask(task.task_id, force, recursive))
+                    if force:  # by the node too: code that holds the interpreter's lock lets no message in
+                        tell(m.EndExecutor(lease.lease_id))
                 case tasks.GiveBack(lease, broken):
                     tell(m.ReturnLease(lease.lease_id, broken))
                 case tasks.Fail(task, reason, detail):
@@ -265,6 +268,8 @@ class TaskRunner:
             if work.yields is not None and work.yields.taken:
                 stream.send_nowait(m.Consumed(work.task_id, work.yields.taken))
             self._results.sent(work)
+            if task.attempt != work.attempt:
+                self._results.sent_again(work, task.attempt)
 
     def _suspect(self, lease: tasks.Lease) -> None:
         self._owner.loop.call_later(LOST_GRACE, self._surely_lost, lease)

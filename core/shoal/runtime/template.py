@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from shoal.runtime.begun import BegunMark
+from shoal.runtime.breakpoints import refuse_breakpoints
 from shoal.runtime.executor import run_executor
 from shoal.runtime.owner import OwnerConfig
 from shoal.runtime.template_config import TemplateConfig
@@ -126,6 +127,7 @@ class Template:
         os.dup2(log, 2)
         os.close(log)
         faulthandler.enable(all_threads=False)
+        refuse_breakpoints()
         config = OwnerConfig(
             owner_id=executor_id,
             job_id="",

@@ -7,6 +7,9 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from shoal.runtime import failed_tasks
+from shoal.runtime.frames import has_travelled
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -100,6 +103,7 @@ class NotebookNamespace:
         for name in ("_ipython_exc", "_last_traceback"):
             shell.user_ns.pop(name, None)
         forget_last_errors()
+        failed_tasks.release()
 
     def _outputs(self) -> dict[int, Any]:
         found = self._shell.user_ns.get("_oh")
@@ -160,6 +164,8 @@ def traceback_variables(
         while step is not None:
             frame = step.tb_frame
             step = step.tb_next
+            if has_travelled(frame):
+                continue  # what it has are copies, made when somebody looks
             if id(frame) in seen or frame.f_globals is frame.f_locals or id(frame.f_locals) in skipped:
                 continue
             if str(frame.f_globals.get("__name__")).startswith(_SHELLS):

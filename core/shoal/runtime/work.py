@@ -12,6 +12,7 @@ from shoal.model.placement import SchedulingClass
 from shoal.runtime.refs import ObjectRef
 
 if TYPE_CHECKING:
+    from shoal.observe.functions import Tally
     from shoal.runtime.base_owner import BaseOwner
     from shoal.runtime.lineage import Lineage, Origin
     from shoal.runtime.recovery import MissingValues
@@ -82,6 +83,7 @@ class Target:
                 self.num_returns,
                 self.max_pending,
                 self.group,
+                self.retries if self.retry_exceptions is True else 0,
             )
         return recipe
 
@@ -108,6 +110,10 @@ class Work:
     sent: bool = False
     #: How often it has been begun before.
     attempt: int = 0
+    #: Counts it, from its submission on.
+    tally: Tally | None = None
+    #: Somebody has asked for its end.
+    cancelled: bool = False
     #: How its results could be made again, once that was asked.
     lineage: Lineage | Origin | None = None
 

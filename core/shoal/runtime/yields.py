@@ -165,6 +165,14 @@ class ObjectRefGenerator:
     def __repr__(self) -> str:
         return f"<generator of refs {self.task_id}>"
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        # Imported when one is shown: it brings the runtime, and `import shoal` is to be quick.
+        from shoal.model.description import describe_safely
+        from shoal.runtime.describing import describe_generator
+
+        title = f"generator of refs {self.task_id}"
+        return describe_safely(lambda: describe_generator(self._owner, self._yields), title)
+
     def __reduce__(self) -> tuple[object, ...]:
         raise SerializationError(
             f"`{self!r}` cannot travel: its values arrive here. Pass on the refs that it gives.", path=repr(self)

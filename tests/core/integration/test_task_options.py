@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -321,3 +323,19 @@ def test_no_lease_idles_while_others_wait(embedded):
         assert shoal.get([submitter.sum.remote(300) for submitter in submitters], timeout=30) == [300] * 4
     # Each kept lease would cost the round a second.
     assert time.monotonic() - begin < 8
+
+
+def test_force_ends_code_that_lets_no_message_in(cluster, tmp_path, wait_until):
+    """It holds the interpreter's lock: the node ends its process."""
+
+    @shoal.remote(max_retries=0)
+    def deaf(path):
+        Path(path).touch()
+        ctypes.PyDLL(None).sleep(600)
+
+    ref = deaf.remote(str(tmp_path / "begun"))
+    wait_until((tmp_path / "begun").exists, "the task's begin", 30)
+    shoal.cancel(ref, force=True)
+    with pytest.raises(shoal.errors.TaskCancelledError):
+        shoal.get(ref, timeout=20)
+    assert shoal.get(same.remote(1), timeout=20) == 1

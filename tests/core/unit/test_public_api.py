@@ -17,6 +17,7 @@ def test_public_names() -> None:
         "ActorClass",
         "ActorHandle",
         "ActorPool",
+        "CellProgress",
         "Cluster",
         "Executor",
         "Explanation",
@@ -51,6 +52,8 @@ def test_public_names() -> None:
         "nodes",
         "output",
         "placement_group",
+        "plot",
+        "progress",
         "put",
         "register_joblib",
         "remote",
@@ -68,6 +71,7 @@ def test_public_names() -> None:
         "make_cell_tag",
         "publish_display",
         "set_cell_source",
+        "set_listener",
         "set_sink",
     ]
     assert sorted(shoal.errors.__all__) == [

@@ -184,7 +184,7 @@ BAD = {
     ),
     "a lock that a function reads": ("%%remote\nuses_deep()", "variable `deep` (read by `uses_deep`) cannot be sent"),
     "a mistyped subcommand": ("%remote statsu", "Unknown subcommand `statsu`. Did you mean `status`?"),
-    "nothing": ("%remote", "needs an expression or one of: status, up"),
+    "nothing": ("%remote", "needs an expression or one of: up, connect"),
 }
 
 

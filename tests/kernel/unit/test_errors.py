@@ -7,10 +7,13 @@ import pickle
 import pytest
 
 from shoal_kernel.errors import CellError, CellSyntaxError, UndefinedNameError, UnsendableVariableError
+from shoal_kernel.modules import ModuleSyntaxError
 from shoal_kernel.running import CellTimeoutError
 
 
-@pytest.mark.parametrize("kind", [CellError, CellSyntaxError, UndefinedNameError, UnsendableVariableError])
+@pytest.mark.parametrize(
+    "kind", [CellError, CellSyntaxError, ModuleSyntaxError, UndefinedNameError, UnsendableVariableError]
+)
 def test_cell_errors(kind: type[CellError]) -> None:
     error = kind("it is wrong", label="Cell In[3]", line=4, column=6, text="    x = y\n")
     again = pickle.loads(pickle.dumps(error))

@@ -51,6 +51,13 @@ def with_default() -> Any:
     return work
 
 
+def with_keyword_default() -> Any:
+    def work(x: int, *, lock: Any = threading.Lock()) -> Any:  # noqa: B008 - that is the point
+        return x, lock
+
+    return work
+
+
 def derived() -> Derived:
     value = Derived()
     value.inherited = threading.Lock()  # type: ignore[misc]
@@ -66,8 +73,10 @@ def derived() -> Derived:
         ({threading.Lock()}, "it{…}"),
         (Slotted(), "it.lock"),
         (derived(), "it.inherited"),
-        (with_closure(), "it<closure>.lock"),
-        (with_default(), "it<default 0>"),
+        (with_closure(), "it → lock (captured)"),
+        (with_default(), "it → lock (default)"),
+        ([1, with_closure()], "it[1] → lock (captured)"),
+        (with_keyword_default(), "it → lock (default)"),
         (Holder(lock=threading.Lock()).method, "it.__self__.lock"),
         (Holder(deep=[Refuses()]), "it.deep[0]"),
     ],
@@ -82,7 +91,7 @@ def test_the_path_leads_to_the_smallest_part(value: Any, path: str) -> None:
 def test_globals_that_a_function_uses_are_searched() -> None:
     namespace: dict[str, Any] = {"LOCK": threading.Lock(), "__name__": "__main__"}
     exec("def work():\n    return LOCK", namespace)
-    assert explain(namespace["work"], "work")[0] == "work<global>.LOCK"
+    assert explain(namespace["work"], "work")[0] == "work → LOCK (global)"
 
 
 def test_parts_that_pickle_are_passed_over() -> None:
@@ -118,7 +127,7 @@ def test_a_method_that_is_not_there_yet_is_passed_over() -> None:
     lock = threading.Lock()
     if lock.locked():
         late = None
-    assert explain(work, "work")[0] == "work<closure>.lock"
+    assert explain(work, "work")[0] == "work → lock (captured)"
 
 
 def test_what_pickles_is_not_explained_away() -> None:

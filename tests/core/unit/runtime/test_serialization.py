@@ -119,7 +119,7 @@ def test_refs_that_code_refers_to_are_found() -> None:
 
 def test_code_that_cannot_travel_is_explained() -> None:
     lock = threading.Lock()
-    with pytest.raises(SerializationError, match=r"`work<closure>.lock`.* Pass it as an argument"):
+    with pytest.raises(SerializationError, match=r"`work → lock \(captured\)`.* Pass it as an argument"):
         dumps_code(lambda: lock, "work")
 
 
@@ -146,4 +146,4 @@ def test_code_that_cannot_travel_is_named() -> None:
     lock = threading.Lock()
     with pytest.raises(SerializationError) as caught:
         dumps_code(lambda: lock, "train")
-    assert caught.value.path == "train<closure>.lock"
+    assert caught.value.path == "train → lock (captured)"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.runtime.stdio import PIECE, OutputBuffer, TaskWriter
+from shoal.runtime.stdio import BURST, LAST_CHARS, PIECE, OutputBuffer, TaskWriter
 
 
 def make_writer(in_task: bool = True) -> tuple[TaskWriter, list[tuple[str, str]], io.StringIO]:
@@ -92,3 +94,84 @@ def test_nothing_is_lost_and_the_order_is_kept(written: list[tuple[str, str]]) -
     taken = buffer.take()
     assert [(k, c) for k, data in taken for c in data] == [(k, c) for k, data in written for c in data]
     assert [item for item in taken if item[0] == "display"] == [item for item in written if item[0] == "display"]
+
+
+def test_bytes_are_text_where_they_can_be() -> None:
+    writer, emitted, _ = make_writer()
+    assert writer.buffer.write(b"caf\xc3") == 4
+    writer.buffer.write(b"\xa9 \xff\n")
+    assert "".join(data for _, data in emitted) == "café \ufffd\n"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def elided_lines(taken: list[tuple[str, str]]) -> int:
+    return sum(json.loads(data)["lines"] for kind, data in taken if kind == "elided")
+
+
+def print_to(buffer: OutputBuffer, text: str) -> None:
+    buffer.add("stdout", text)
+    buffer.add("stdout", "\n")
+
+
+def test_a_flood_is_cut_in_the_middle_and_counted() -> None:
+    buffer = OutputBuffer(Clock())
+    for number in range(1_000_000):
+        print_to(buffer, str(number))
+    taken = buffer.take()
+    assert sum(len(data) for _, data in taken) < BURST + 2 * LAST_CHARS
+    place = [kind for kind, _ in taken].index("elided")
+    begin = "".join(data for _, data in taken[:place]).splitlines()
+    end = "".join(data for _, data in taken[place + 1 :]).splitlines()
+    assert begin == [str(number) for number in range(len(begin))]
+    assert end == [str(number) for number in range(999_900, 1_000_000)]
+    assert len(begin) + elided_lines(taken) + len(end) == 1_000_000
+
+
+def test_a_steady_stream_passes_whole() -> None:
+    """10,000 lines of a hundred characters a second."""
+    clock = Clock()
+    buffer = OutputBuffer(clock)
+    for _ in range(300):
+        for _ in range(300):
+            print_to(buffer, "x" * 99)
+        clock.now += 0.03
+        taken = buffer.take()
+        assert "".join(data for kind, data in taken if kind == "stdout") == ("x" * 99 + "\n") * 300
+        assert [kind for kind, _ in taken] == ["stdout"]
+
+
+def test_after_a_flood_text_passes_again() -> None:
+    clock = Clock()
+    buffer = OutputBuffer(clock)
+    for _ in range(100_000):
+        print_to(buffer, "x" * 99)
+    assert elided_lines(buffer.take()) > 0
+    clock.now += 1.0
+    print_to(buffer, "calm")
+    assert buffer.take() == [("stdout", "calm\n")]
+
+
+def test_a_flood_keeps_the_order_of_what_is_sent() -> None:
+    buffer = OutputBuffer(Clock())
+    buffer.add("stdout", "x" * BURST + "\n")
+    buffer.add("stderr", "lost\n" * 10_000 + "kept\n")
+    buffer.add("display", "{}")
+    buffer.add("stdout", "last\n")
+    kinds = [kind for kind, _ in itertools.groupby(buffer.take(), key=lambda piece: piece[0])]
+    assert kinds == ["stdout", "elided", "stderr", "display", "stdout"]
+
+
+def test_one_endless_line_is_shown_at_both_ends() -> None:
+    buffer = OutputBuffer(Clock())
+    buffer.add("stdout", "a" * (4 * BURST) + "z")
+    taken = buffer.take()
+    assert taken[0] == ("stdout", "a" * PIECE)
+    assert taken[-1][1].endswith("az")
+    assert sum(len(data) for _, data in taken) < BURST + 2 * LAST_CHARS

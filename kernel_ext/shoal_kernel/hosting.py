@@ -1,0 +1,118 @@
+"""Actors for cells: one that remembers its variables between cells, one that looks after a cell in the background.
+
+Executors import this module: it needs nothing of Jupyter.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import re
+import threading
+import time
+import types
+from collections import deque
+from typing import Any
+
+import shoal
+from shoal_kernel.cell import CellSpec, run_in
+from shoal_kernel.packing import Package
+from shoal_kernel.tasks import CellTasks, StartedTasks
+
+#: Characters of a background cell's output that are kept for who attaches to it later.
+MAX_TEXT = 1_000_000
+#: The concurrency group of calls that are answered while a cell runs.
+WATCH = "watch"
+
+
+class CellHost:
+    """Runs cells, one at a time, in one ``__main__``: what a cell assigns is there for the next."""
+
+    def __init__(self) -> None:
+        self._main = types.ModuleType("__main__")
+        vars(self._main)["__builtins__"] = builtins
+
+    def run(self, spec: CellSpec, package: Package, own: Package | None = None, *stored: Any) -> tuple[Any, ...]:
+        """Run a cell; what it returns is followed by the names that there are afterwards."""
+        result = run_in(self._main, spec, (package.filled(stored), own))
+        return (*result, self.names()) if isinstance(result, tuple) else (result, self.names())
+
+    @shoal.method(concurrency_group=WATCH)
+    def names(self) -> list[str]:
+        """Return the names of the variables."""
+        return sorted(name for name in list(vars(self._main)) if not name.startswith("__"))
+
+
+class BackgroundCell:
+    """Owns the tasks of one cell, and keeps what they printed and what came of them until somebody asks.
+
+    Whoever asks: tasks that the notebook had submitted would end with the notebook.
+    """
+
+    def __init__(self, tasks: CellTasks) -> None:
+        self._tasks = tasks
+        self._begun_at = time.time()
+        self._text = _Text()
+        self._started: StartedTasks | None = None
+
+    def begin(self) -> list[list[shoal.ObjectRef]]:
+        """Start the tasks; returns the refs of each part: its result, and what else it returns."""
+        shoal.output.set_listener(self._text.hear)
+        self._started = self._tasks.start(self._tasks.options.timeout)
+        return self._started.refs
+
+    def refs(self) -> list[list[shoal.ObjectRef]]:
+        """Return these refs once more."""
+        assert self._started is not None
+        return self._started.refs
+
+    def about(self) -> tuple[CellTasks, float]:
+        """Return what it runs, without its contents, and when it began."""
+        return self._tasks, self._begun_at
+
+    def text(self) -> str:
+        """Return what it has printed so far: the last million characters."""
+        return self._text.read()
+
+    def cancel(self, force: bool) -> None:
+        """Stop what has not ended."""
+        for refs in self.refs():
+            shoal.cancel(refs[0], force=force)
+
+
+class _Text:
+    """What tasks have printed: lines of tasks with other names than the first one's begin with theirs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pieces: deque[str] = deque()
+        self._length = 0
+        self._inside_line: set[tuple[str, str]] = set()
+
+    def hear(self, event: shoal.output.OutputEvent) -> None:
+        """Note a piece of output."""
+        text = event.data
+        if event.kind == "display":
+            text = json.loads(text)["data"].get("text/plain", "") + "\n"
+        elif event.kind not in ("stdout", "stderr"):
+            return
+        key = (event.task_id, event.kind)
+        with self._lock:
+            lines = re.findall(r"[^\n]*\n|[^\n]+", text)
+            for number, line in enumerate(lines):
+                begins = number > 0 or key not in self._inside_line
+                self._add(f"({event.task_name}) {line}" if begins else line)
+            if text.endswith("\n"):
+                self._inside_line.discard(key)
+            else:
+                self._inside_line.add(key)
+
+    def read(self) -> str:
+        with self._lock:
+            return "".join(self._pieces)
+
+    def _add(self, text: str) -> None:
+        self._pieces.append(text)
+        self._length += len(text)
+        while self._length > MAX_TEXT and len(self._pieces) > 1:
+            self._length -= len(self._pieces.popleft())

@@ -1,0 +1,103 @@
+"""Background cells: those of this notebook, and those that others have left in the cluster."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+
+import shoal
+from shoal.model.suggest import did_you_mean
+from shoal.runtime import session
+from shoal_kernel.cell_run import CellRun, Ended
+from shoal_kernel.launching import background_ids, find_background
+from shoal_kernel.tables import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Ended background cells of this notebook that are still listed.
+MAX_ENDED = 100
+
+
+class Jobs:
+    """Finds background cells by id, by the beginning of one, or by the cell's name."""
+
+    def __init__(self) -> None:
+        self._owner: object = None
+        self._runs: dict[str, CellRun] = {}
+
+    def add(self, run: CellRun) -> None:
+        self._forget_other_session()
+        self._runs[run.id] = run
+        ended = [run_id for run_id, known in self._runs.items() if known.is_taken]
+        for run_id in ended[:-MAX_ENDED]:
+            del self._runs[run_id]
+
+    def ids(self) -> list[str]:
+        """Return the ids of all there are: of this notebook, and of others."""
+        self._forget_other_session()
+        others = background_ids() if shoal.is_initialized() else []
+        return [*self._runs, *(run_id for run_id in others if run_id not in self._runs)]
+
+    def find(self, text: str) -> CellRun | None:
+        """Return this notebook's background cell that *text* means, if it means one."""
+        self._forget_other_session()
+        by_name = [run for run in self._runs.values() if run.name == text]
+        if by_name:
+            return by_name[-1]
+        found = [run for run_id, run in self._runs.items() if run_id.removeprefix("cell-").startswith(_short(text))]
+        return found[0] if len(found) == 1 and text else None
+
+    def get(self, text: str, take: Callable[[CellRun, Ended], Any]) -> CellRun:
+        """Return the background cell that *text* means, attaching to it if another notebook has launched it.
+
+        Raises
+        ------
+        UsageError
+            It means none, or several.
+        """
+        run = self.find(text)
+        if run is not None:
+            return run
+        ids = self.ids()
+        found = [run_id for run_id in ids if _short(text) and run_id.removeprefix("cell-").startswith(_short(text))]
+        if len(found) != 1:
+            what = "Several background cells begin with" if found else "There is no background cell"
+            raise UsageError(f"{what} `{text}`.{did_you_mean(text, ids)} `%remote jobs` lists them.")
+        run = find_background(found[0], take)
+        self._runs[run.id] = run
+        return run
+
+    def table(self) -> Table:
+        """Return what `%remote jobs` shows."""
+        rows = [
+            (run.id, run.name, run.state(), _ago(run.started), "this notebook")
+            for run in (self.find(run_id) for run_id in self.ids())
+            if run is not None
+        ]
+        for run_id in self.ids():
+            if run_id not in self._runs:
+                run = find_background(run_id, lambda run, ended: None)
+                rows.append((run_id, run.name, run.state(), _ago(run.started), "another"))
+        note = "" if rows else "no background cells: `%%remote --bg` starts one"
+        return Table("background cells", ("id", "cell", "state", "started", "launched by"), rows, note)
+
+    def _forget_other_session(self) -> None:
+        owner = session.find_owner()
+        if owner is not self._owner:
+            self._runs.clear()
+            self._owner = owner
+
+
+def _short(text: str) -> str:
+    return text.removeprefix("cell-")
+
+
+def _ago(started: float) -> str:
+    seconds = max(0.0, time.time() - started)
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

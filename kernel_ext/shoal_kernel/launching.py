@@ -1,0 +1,106 @@
+"""A cell's way into the cluster: as tasks, as a call of an actor, or in the background."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from IPython.core.error import UsageError
+
+import shoal
+from shoal.model.ids import random_id
+from shoal_kernel.cell import CellSpec
+from shoal_kernel.cell_run import CellRun, Ended
+from shoal_kernel.hosting import WATCH, BackgroundCell, CellHost
+from shoal_kernel.packing import pack
+from shoal_kernel.parts import Part, Parts
+from shoal_kernel.shipping import Shipment
+from shoal_kernel.tasks import CellPart, CellTasks, RunOptions
+
+#: Where background cells are found by whoever wants to attach to them.
+BACKGROUND = "shoal.background-cells"
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """All that is needed to launch a cell."""
+
+    spec: CellSpec
+    shipment: Shipment
+    parts: Parts
+    options: RunOptions
+    #: The notebook's variables: functions among the parts' own variables refer to them.
+    user_ns: dict[str, Any]
+    #: Called with the launched cell and what has ended.
+    take: Callable[[CellRun, Ended], Any]
+    #: Called when all has ended.
+    close: Callable[[], None] = lambda: None
+
+    def start(self) -> CellRun:
+        """Launch it as tasks of this notebook."""
+        tasks = self.tasks()
+        started = tasks.start()
+
+        def close() -> None:
+            started.end()
+            self.close()
+
+        return CellRun(random_id("cell"), tasks, self.take, started.refs, close=close)
+
+    def start_in_background(self) -> CellRun:
+        """Launch it so that it outlives this notebook."""
+        run_id, tasks = random_id("cell"), self.tasks()
+        options = {"name": run_id, "namespace": BACKGROUND, "lifetime": "detached", "cell": self.options.tag}
+        host = shoal.remote(BackgroundCell).options(**options).remote(tasks)
+        return CellRun(run_id, tasks, self.take, host=host, begun=host.begin.remote(), close=self.close)
+
+    def call(self, host: shoal.ActorHandle) -> CellRun:
+        """Run it in an actor, which keeps its variables."""
+        tasks = self.tasks()
+        num_returns = 3 if self.spec.keeps_value else 2
+        method = host.run.options(num_returns=num_returns, cell=self.options.tag, name=self.options.name)
+        refs = method.remote(tasks.spec, tasks.package, tasks.parts[0].own, *tasks.stored)
+        return CellRun(random_id("cell"), tasks, self.take, [refs], close=self.close, is_call=True)
+
+    def tasks(self) -> CellTasks:
+        parts = tuple(map(self._part, self.parts.parts))
+        package = self.shipment.package if len(parts) == 1 else shoal.put(self.shipment.package)
+        return CellTasks(self.spec, package, self.shipment.stored, parts, self.parts.kind, self.options)
+
+    def _part(self, part: Part) -> CellPart:
+        # What functions among them read comes from the notebook.
+        own = pack(part.variables, {**self.user_ns, **part.variables}, self.user_ns) if part.variables else None
+        rank = part.key if self.parts.kind == "list" else -1
+        return CellPart(part.label, part.key, own, part.options, rank)
+
+
+def find_host(name: str, options: Mapping[str, Any], tag: str) -> shoal.ActorHandle:
+    """Return the actor that keeps the variables of ``--actor`` *name*; started if there is none.
+
+    Raises
+    ------
+    UsageError
+        An actor of this name is something else.
+    """
+    # It answers some calls while others run.
+    actor = shoal.remote(concurrency_groups={WATCH: 4})(CellHost)
+    host: shoal.ActorHandle = actor.options(**options, name=name, get_if_exists=True, cell=tag).remote()
+    if not {"run", "names"} <= set(dir(host)):
+        raise UsageError(f"`{name}` is an actor of another kind; choose another name for `--actor`.")
+    return host
+
+
+def find_background(run_id: str, take: Callable[[CellRun, Ended], Any]) -> CellRun:
+    """Return a handle of a background cell, whoever has launched it."""
+    host = shoal.get_actor(run_id, BACKGROUND)
+    tasks, started = shoal.get(host.about.remote(), timeout=30.0)
+    return CellRun(run_id, tasks, take, host=host, begun=host.refs.remote(), started=started)
+
+
+def background_ids() -> list[str]:
+    """Return the ids of all background cells in the cluster."""
+    from shoal.api.actors import list_names
+    from shoal.api.session import owner_or_init
+
+    return sorted(name for namespace, name, _ in list_names(owner_or_init()) if namespace == BACKGROUND)

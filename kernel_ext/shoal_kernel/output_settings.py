@@ -1,0 +1,49 @@
+"""How output is shown: what users can set, and what the front end can do."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from shoal_kernel.lanes import Budget
+
+#: Lines of a cell's stream, or of its lanes, that reach the page, and characters per line on average. A million
+#: characters is what a page draws without a pause, and what Jupyter's server lets through in a second where it limits
+#: that (`iopub_data_rate_limit`). Of short lines, a page draws many more than anybody reads.
+MAX_LINES, CHARS_PER_LINE = 25_000, 40
+#: A cap of few lines still leaves room for one that is long.
+MIN_CHARS = 64 * 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputSettings:
+    """What ``%config Remote`` says about output.
+
+    Attributes
+    ----------
+    live
+        Whether tasks' output is drawn in a block that changes. None decides by the front end.
+    max_lines
+        Lines of one cell that reach the page, for each of its streams and for its lanes together: announced lanes have
+        equal shares, so that none takes another's. The characters are bounded too, by 40 a line.
+    """
+
+    live: bool | None = None
+    max_lines: int = MAX_LINES
+
+    @property
+    def max_chars(self) -> int:
+        return max(MIN_CHARS, self.max_lines * CHARS_PER_LINE)
+
+    def budget(self, num_shares: int = 1) -> Budget:
+        """Return one of so many equal shares of the cap."""
+        return Budget(max(1, self.max_lines // num_shares), max(1, self.max_chars // num_shares))
+
+    def is_live(self, request: dict[str, Any]) -> bool:
+        """Return whether to draw for the front end that sent *request*.
+
+        Front ends in which a person edits cells say which cell an execute request is from: JupyterLab and Notebook 7
+        send ``cellId`` along. nbclient (nbconvert, papermill, nbmake), nbval and consoles do not, and some of them do
+        not know displays that change.
+        """
+        return bool(request.get("metadata", {}).get("cellId")) if self.live is None else self.live

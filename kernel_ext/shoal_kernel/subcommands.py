@@ -1,0 +1,213 @@
+"""``%remote COMMAND``: what can be asked of the cluster, and of background cells."""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Container
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+
+import shoal
+from shoal_kernel import debugging
+from shoal_kernel.doctor import diagnose
+from shoal_kernel.jobs import Jobs
+from shoal_kernel.options import count, split_options
+from shoal_kernel.receiving import Receiver
+from shoal_kernel.status import Status
+from shoal_kernel.tables import Table
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from shoal_kernel.cell_run import CellRun
+
+
+@dataclasses.dataclass(frozen=True)
+class Subcommand:
+    """What a word after ``%remote`` does."""
+
+    function: Callable[..., Any]
+    #: In one line, for the manual and for completion.
+    help: str
+    #: What follows it: "" for nothing, ``ID`` for one word, ``[NAME]`` for one that can be left out.
+    argument: str = ""
+    #: Its options, and whether a value follows.
+    options: dict[str, bool] = dataclasses.field(default_factory=dict)
+
+
+class Subcommands:
+    """All of them, for one notebook."""
+
+    def __init__(self, shell: InteractiveShell, jobs: Jobs) -> None:
+        self._shell = shell
+        self._jobs = jobs
+        self.table: dict[str, Subcommand] = {
+            "up": Subcommand(self._up, "join or start a cluster and show its card", options={"--num-cpus": True}),
+            "connect": Subcommand(_connect, "join the cluster at an address, or of a name", "ADDRESS"),
+            "use": Subcommand(_use, "leave the cluster and join another; without a name: list them", "[NAME]"),
+            "scale": Subcommand(_scale, "give the cluster this many nodes", "N", {"--force": False}),
+            "down": Subcommand(_down, "leave the cluster; one that was started here ends"),
+            "status": Subcommand(_status, "what the cluster is doing"),
+            "jobs": Subcommand(jobs.table, "background cells, of this notebook and of others"),
+            "attach": Subcommand(self._attach, "show what a background cell has printed; returns its handle", "ID"),
+            "cancel": Subcommand(self._cancel, "stop a background cell", "ID", {"--force": False}),
+            "why": Subcommand(self._why, "why a background cell, or the ref in a variable, is not ready", "ID"),
+            "logs": Subcommand(self._logs, "what a background cell has printed", "ID"),
+            "memory": Subcommand(
+                _memory,
+                "what the object stores hold, and which cell and variable holds it",
+                options={"--release": False},
+            ),
+            "actors": Subcommand(_actors, "the actors of the cluster"),
+            "doctor": Subcommand(
+                self._doctor, "which variables can travel, how, and what stops the others", "[NAME …]"
+            ),
+            "debug": Subcommand(
+                _debug,
+                "look into the last remote error; `--rerun` does the work once more, here",
+                options={"--rerun": False},
+            ),
+        }
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.table)
+
+    def is_meant(self, line: str, variables: Container[str]) -> bool:
+        """Whether *line* is a subcommand and not an expression."""
+        command, _, following = line.partition(" ")
+        following = following.strip()
+        if command not in self.table:
+            return False
+        found = self.table[command]
+        if not following or following.startswith("--"):
+            return True
+        # `status + 1` is an expression, and so is `jobs[0]`.
+        return command not in variables and (bool(found.argument) or following.split()[0].isidentifier())
+
+    def run(self, line: str) -> Any:
+        """Carry a subcommand out.
+
+        Raises
+        ------
+        UsageError
+            What follows it is not what it takes.
+        """
+        command, _, following = line.partition(" ")
+        found = self.table[command]
+        words, rest = split_options(following, found.options)
+        if rest and not found.argument:
+            raise UsageError(f"`%remote {command}` takes options only; what is `{rest}`?")
+        if not rest and found.argument and not found.argument.startswith("["):
+            raise UsageError(f"`%remote {command}` needs {found.argument}: {found.help}.")
+        options = {}
+        for word in words:
+            name, equals, value = word.partition("=")
+            options[name.removeprefix("--").replace("-", "_")] = value if equals else True
+        return found.function(*([rest] if rest else []), **options)
+
+    def _up(self, num_cpus: str | None = None) -> shoal.Cluster:
+        return shoal.init(num_cpus=None if num_cpus is None else _count(num_cpus))
+
+    def _job(self, text: str) -> CellRun:
+        _need_cluster()
+        receiver = Receiver(self._shell, "", None, lambda names: None)
+        return self._jobs.get(text, receiver.take)
+
+    def _attach(self, text: str) -> CellRun:
+        run = self._job(text)
+        print(run.text(), end="")
+        return run
+
+    def _cancel(self, text: str, force: bool = False) -> None:
+        run = self._job(text)
+        if run.done():
+            print(f"`{run.name}` has ended already.")
+        else:
+            run.cancel(force=force)
+            print(f"cancelled `{run.name}`.")
+
+    def _why(self, text: str) -> Any:
+        value = self._shell.user_ns.get(text)
+        if isinstance(value, shoal.ObjectRef):
+            return shoal.why(value)
+        run = self._job(text)
+        waiting = run.waiting_for()
+        return shoal.why(waiting) if waiting is not None else Table("why", (), (), f"`{run.name}` has ended.")
+
+    def _doctor(self, names: str = "") -> Any:
+        return diagnose(self._shell.user_ns, names.split() or None)
+
+    def _logs(self, text: str) -> None:
+        print(self._job(text).text(), end="")
+
+
+def _need_cluster() -> None:
+    if not shoal.is_initialized():
+        raise UsageError("There is no cluster yet: `%remote up` starts one, and so does the first `%%remote`.")
+
+
+def _count(text: str) -> int:
+    try:
+        return count(text)
+    except ArgumentTypeError as error:
+        raise UsageError(f"{error}.") from None
+
+
+def _connect(address: str) -> shoal.Cluster:
+    return shoal.init(address)
+
+
+def _use(name: str | None = None) -> Any:
+    from shoal.launch.registry import find_by_name, list_clusters
+
+    if name is None:
+        rows = [(found.name, found.kind, found.notebook, found.address) for found in list_clusters()]
+        note = "" if rows else "no clusters: `%remote up` starts one"
+        return Table("clusters", ("name", "kind", "of", "address"), rows, note)
+    if "://" not in name and find_by_name(name) is None:
+        raise UsageError(f"There is no cluster `{name}`; `%remote use` lists them. This notebook's own stays.")
+    shoal.shutdown()
+    return shoal.init(name)
+
+
+def _scale(text: str, force: bool = False) -> shoal.Cluster:
+    _need_cluster()
+    cluster = shoal.init()
+    cluster.scale(_count(text), force=force)
+    return cluster
+
+
+def _down() -> None:
+    if not shoal.is_initialized():
+        raise UsageError("There is no cluster, so there is nothing to leave.")
+    name = shoal.init().name
+    shoal.shutdown()
+    print(f"left `{name}`.")
+
+
+def _status() -> Status:
+    _need_cluster()
+    cluster = shoal.init()
+    return Status(cluster.snapshot(), cluster.kind)
+
+
+def _memory(release: bool = False) -> shoal.MemoryReport:
+    if not shoal.is_initialized():
+        raise UsageError("There is no cluster yet, so nothing is stored: `%remote up` starts one.")
+    if release:
+        debugging.release()
+    return shoal.memory(release=release)
+
+
+def _debug(rerun: bool = False) -> Any:
+    return debugging.rerun() if rerun else debugging.post_mortem()
+
+
+def _actors() -> Table:
+    _need_cluster()
+    actors = shoal.snapshot()["actors"]
+    rows = [(actor["name"] or "", actor["class_name"], actor["state"], actor["node"] or "") for actor in actors]
+    return Table("actors", ("name", "class", "state", "node"), rows, "" if rows else "no actors")
