@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from math import frexp
 
 #: Exponents of the shortest and the longest class: 1 µs and three days; beyond them all is one.
 FIRST, LAST = -20, 18
+#: Stands for no time at all: less than any clock sees.
+LEAST = 1e-300
 
 
 class Durations:
@@ -15,22 +19,25 @@ class Durations:
     __slots__ = ("_counts",)
 
     def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
+        self._counts: defaultdict[int, int] = defaultdict(int)
 
     def add(self, seconds: float) -> None:
         """Count one that took so long."""
-        exponent = min(LAST, max(FIRST, math.frexp(seconds)[1])) if seconds > 0 else FIRST
-        self._counts[exponent] = self._counts.get(exponent, 0) + 1
+        # Classes that are too short or too long are put together when somebody looks.
+        self._counts[frexp(seconds or LEAST)[1]] += 1
 
     def merge(self, other: Durations) -> None:
         """Count all that *other* has counted."""
         for exponent, count in list(other._counts.items()):
-            self._counts[exponent] = self._counts.get(exponent, 0) + count
+            self._counts[exponent] += count
 
     def classes(self) -> Iterator[tuple[float, float, int]]:
         """Give each class that has any: seconds from, seconds below which, and how many; the shortest first."""
-        for exponent in sorted(self._counts):
-            yield math.ldexp(0.5, exponent), math.ldexp(1.0, exponent), self._counts[exponent]
+        counts = Counter[int]()
+        for exponent, count in list(self._counts.items()):
+            counts[min(LAST, max(FIRST, exponent))] += count
+        for exponent in sorted(counts):
+            yield math.ldexp(0.5, exponent), math.ldexp(1.0, exponent), counts[exponent]
 
     def __len__(self) -> int:
         return sum(self._counts.values())
