@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from shoal.runtime.variables import add_keeper, remove_keeper
 from shoal_kernel.cluster_widget import end_cards
 from shoal_kernel.completing import Completing
 from shoal_kernel.error_display import ErrorDisplay
@@ -47,6 +48,7 @@ class Extension:
         self._progress.start()
         self._placing.start()
         self._interrupting.start()
+        add_keeper(self._magics.keeper)
         self._shell.register_magics(self._magics)
         self._configurables.append(self._magics)
         self._completing.start()
@@ -56,6 +58,7 @@ class Extension:
         end_cards()
         self._hints.stop()
         self._completing.stop()
+        remove_keeper(self._magics.keeper)
         self._configurables.remove(self._magics)
         manager = self._shell.magics_manager
         for kind in ("line", "cell"):

@@ -22,6 +22,7 @@ from traitlets import Bool, Float, Int, observe
 
 import shoal
 from shoal.model.suggest import did_you_mean
+from shoal.runtime.variables import Keeper
 from shoal_kernel import parts as parts_module
 from shoal_kernel import tracebacks
 from shoal_kernel.cell import CellSource, CellSpec, execute
@@ -100,7 +101,9 @@ class Remote(Magics):
         self._modules = ModuleSync(shell)
         self._handshake = Handshake(shell)
         self.jobs = Jobs()
-        self.subcommands = Subcommands(shell, self.jobs)
+        self.subcommands = Subcommands(shell, self.jobs, self._modules)
+        #: What `shoal.memory` is told of large variables that went to the object store.
+        self.keeper = Keeper("large variables of remote cells", self._shipper.refs, self._shipper.forget)
 
     @observe("show_internals")
     def _internals_changed(self, change: Any) -> None:
@@ -151,6 +154,7 @@ class Remote(Magics):
             %remote memory            what the object stores hold, and which cell and variable holds it;
                                       with --release outputs and the last error's traceback let go first
             %remote actors            the actors of the cluster
+            %remote sync              which local modules executors get, and what has changed of them
             %remote doctor [NAME …]   which variables can travel, how, and what stops the others
             %remote debug             look into the last remote error; --rerun does the work once more, here
 

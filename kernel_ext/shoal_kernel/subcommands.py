@@ -13,6 +13,7 @@ import shoal
 from shoal_kernel import debugging
 from shoal_kernel.doctor import diagnose
 from shoal_kernel.jobs import Jobs
+from shoal_kernel.modules import ModuleSync
 from shoal_kernel.options import count, split_options
 from shoal_kernel.receiving import Receiver
 from shoal_kernel.status import Status
@@ -40,9 +41,10 @@ class Subcommand:
 class Subcommands:
     """All of them, for one notebook."""
 
-    def __init__(self, shell: InteractiveShell, jobs: Jobs) -> None:
+    def __init__(self, shell: InteractiveShell, jobs: Jobs, modules: ModuleSync) -> None:
         self._shell = shell
         self._jobs = jobs
+        self._modules = modules
         self.table: dict[str, Subcommand] = {
             "up": Subcommand(self._up, "join or start a cluster and show its card", options={"--num-cpus": True}),
             "connect": Subcommand(_connect, "join the cluster at an address, or of a name", "ADDRESS"),
@@ -61,6 +63,7 @@ class Subcommands:
                 options={"--release": False},
             ),
             "actors": Subcommand(_actors, "the actors of the cluster"),
+            "sync": Subcommand(self._sync, "which local modules executors get, and what has changed of them"),
             "doctor": Subcommand(
                 self._doctor, "which variables can travel, how, and what stops the others", "[NAME …]"
             ),
@@ -139,6 +142,12 @@ class Subcommands:
 
     def _doctor(self, names: str = "") -> Any:
         return diagnose(self._shell.user_ns, names.split() or None)
+
+    def _sync(self) -> Table:
+        prepared = self._modules.prepare("pass")
+        rows = [(module.name, module.path) for module in prepared.synced.modules]
+        note = "; ".join(prepared.said) if prepared.said else "nothing has changed since the last remote cell"
+        return Table("local modules", ("module", "file"), rows, note if rows else "no local modules are in use")
 
     def _logs(self, text: str) -> None:
         print(self._job(text).text(), end="")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from shoal.runtime import failed_tasks
@@ -78,6 +78,7 @@ class NotebookNamespace:
         for number, value in list(outputs.items()):
             yield Variable(f"`Out[{number}]`", value, is_history=True)
         yield from traceback_variables(self._tracebacks(), self.scopes())
+        yield from _kept()
 
     def scopes(self) -> list[dict[str, Any]]:
         """Return the user's namespace, and the builtins, to which IPython adds the last output."""
@@ -85,6 +86,8 @@ class NotebookNamespace:
 
     def forget_history(self) -> None:
         """As ``%reset -f out`` does, also where IPython keeps outputs a second time, and the last error with them."""
+        for keeper in _keepers:
+            keeper.forget()
         shell: Any = self._shell
         for number in list(self._outputs()):
             for names in (shell.user_ns, shell.user_ns_hidden):
@@ -122,6 +125,33 @@ class NotebookNamespace:
         """Whether IPython, not the user, has put it there."""
         hidden = self._shell.user_ns_hidden
         return name.startswith("__") or (name in hidden and hidden[name] is value) or name in ("_ih", "In", "_dh")
+
+
+class Keeper(NamedTuple):
+    """Something that keeps values for the notebook without a variable of the user's."""
+
+    #: In words: "variables of remote cells".
+    name: str
+    values: Callable[[], Iterable[object]]
+    #: Lets all of them go.
+    forget: Callable[[], None]
+
+
+_keepers: list[Keeper] = []
+
+
+def add_keeper(keeper: Keeper) -> None:
+    """Have what *keeper* keeps named by :func:`shoal.memory`, and let go with the history."""
+    _keepers.append(keeper)
+
+
+def remove_keeper(keeper: Keeper) -> None:
+    _keepers.remove(keeper)
+
+
+def _kept() -> Iterator[Variable]:
+    for keeper in _keepers:
+        yield Variable(keeper.name, list(keeper.values()), is_history=True)
 
 
 _chosen: Namespace | None = None

@@ -38,6 +38,12 @@ def test_a_module_that_is_not_python(kernel: Kernel) -> None:
     assert "nothing was sent" in outcome.error
 
 
+def test_sync_shows_them(kernel: Kernel) -> None:
+    rows = [line.split() for line in kernel.ok("%remote sync").value.splitlines()]
+    assert ["edited", "edited.py"] in rows
+    assert ["kept", "kept.py"] in rows
+
+
 def test_it_can_be_turned_off(kernel: Kernel) -> None:
     module = folder_of(kernel) / "alone.py"
     module.write_text("X = 1\n")

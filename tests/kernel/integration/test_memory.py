@@ -51,6 +51,15 @@ def test_tracebacks(kernel: Kernel) -> None:
     assert "released: 3.8 MiB" in table(kernel, "%remote memory --release")
 
 
+def test_large_variables_of_remote_cells(kernel: Kernel) -> None:
+    kernel.ok("large = np.ones(7_000_000, np.uint8)")
+    kernel.ok("%%remote\nlarge[0] == 1")
+    assert "  large variables of remote cells  " in line_of(table(kernel), "6.7 MiB")
+    assert "released: 6.7 MiB" in table(kernel, "%remote memory --release")
+    assert kernel.ok("%%remote\nint(large[0])").value == "1", "it is stored anew"
+    kernel.ok("%remote memory --release")
+
+
 def test_without_the_extension(kernel: Kernel) -> None:
     """``shoal.memory()`` is not the extension's: it knows outputs by itself."""
     kernel.ok("%unload_ext shoal")
