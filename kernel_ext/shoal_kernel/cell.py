@@ -65,6 +65,8 @@ class CellSpec:
     brings_names: bool = True
     #: Whether its value stays in the cluster: it is returned apart, as it is.
     keeps_value: bool = False
+    #: The name that stands for this value in the notebook.
+    stays: str = ""
     #: Entered around the cell: what makes a rank of it, for one.
     around: AbstractContextManager[Any] | None = None
     #: The notebook's local modules as they are now, and the ref of their texts; None to leave them alone.
@@ -119,7 +121,7 @@ def run_cell(spec: CellSpec, package: Package, own: Package | None = None, *stor
     namespace["__builtins__"] = builtins
     threads = set(threading.enumerate())
     result = run_in(main, spec, (package.filled(stored), own))
-    if threads.issuperset(threading.enumerate()):
+    if not spec.keeps_value and threads.issuperset(threading.enumerate()):
         # The cell's functions and its namespace hold one another: arrays and refs would stay for the collector.
         namespace.clear()
     return result
@@ -149,6 +151,7 @@ def _run_and_collect(spec: CellSpec, namespace: dict[str, Any]) -> CellResult | 
         for name, now in namespace.items()
         if spec.brings_names
         and name not in _IMPLICIT
+        and name != spec.stays
         and (name not in before or now is not before[name] or name in spec.rebinds)
     ]
     if spec.keeps_value:

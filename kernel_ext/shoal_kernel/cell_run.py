@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
+from IPython.core.error import UsageError
+
 import shoal
 from shoal.errors import ShoalError, TaskCancelledError
 from shoal_kernel import debugging
-from shoal_kernel.cell import CellResult
+from shoal_kernel.cell import CellResult, CellSource
 from shoal_kernel.grouping import group_errors
 from shoal_kernel.tasks import CellTasks
 
@@ -152,7 +154,8 @@ class CellRun:
         ActorDiedError
             Its result was taken, and with it went what it had printed; that is under the cell that launched it.
         """
-        assert self._host is not None
+        if self._host is None:
+            raise UsageError(f"What `{self.name}` prints is under its cell: it is a call of the actor that it runs in.")
         text: str = shoal.get(self._host.text.remote(), timeout=HOST_TIMEOUT)
         return text
 
@@ -194,6 +197,8 @@ class CellRun:
         if not patient:
             self.cancel(force=True)
             self.wait(STOP_TIMEOUT)
+        if self._open:
+            self._close()  # its end may never be seen
         return self._say_stopped(running, time.monotonic() - begin, patient)
 
     def _say_stopped(self, running: int, seconds: float, patient: bool) -> str:
@@ -258,6 +263,11 @@ class CellRun:
         finally:
             if self._host is not None:
                 shoal.kill(self._host)
+
+    @property
+    def source(self) -> CellSource:
+        """The cell."""
+        return self._tasks.spec.source
 
     def collect(self, values: Sequence[Any]) -> Any:
         """Put the values of the parts together."""

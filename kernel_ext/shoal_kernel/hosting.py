@@ -6,7 +6,9 @@ Executors import this module: it needs nothing of Jupyter.
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import json
+import pickle
 import re
 import threading
 import time
@@ -58,8 +60,9 @@ class BackgroundCell:
     def begin(self) -> list[list[shoal.ObjectRef]]:
         """Start the tasks; returns the refs of each part: its result, and what else it returns."""
         shoal.output.set_listener(self._text.hear)
-        self._started = self._tasks.start(self._tasks.options.timeout)
-        return self._started.refs
+        self._started = started = _owned(self._tasks).start(self._tasks.options.timeout)
+        threading.Thread(target=_look_after, args=(started, self._tasks.needs_all), daemon=True).start()
+        return started.refs
 
     def refs(self) -> list[list[shoal.ObjectRef]]:
         """Return these refs once more."""
@@ -78,6 +81,32 @@ class BackgroundCell:
         """Stop what has not ended."""
         for refs in self.refs():
             shoal.cancel(refs[0], force=force)
+
+
+def _owned(tasks: CellTasks) -> CellTasks:
+    """Return the tasks with what they read stored anew, by this process: what the notebook has stored ends with it."""
+    package = shoal.put(shoal.get(tasks.package)) if isinstance(tasks.package, shoal.ObjectRef) else tasks.package
+    sources = tasks.spec.sources
+    spec = tasks.spec if sources is None else dataclasses.replace(tasks.spec, sources=shoal.put(shoal.get(sources)))
+    return dataclasses.replace(tasks, spec=spec, package=package, stored=tuple(map(_store_anew, tasks.stored)))
+
+
+def _store_anew(ref: shoal.ObjectRef) -> shoal.ObjectRef:
+    value = shoal.get(ref)
+    return shoal.put(pickle.PickleBuffer(value) if isinstance(value, memoryview) else value)
+
+
+def _look_after(started: StartedTasks, needs_all: bool) -> None:
+    """Wait for the end of the tasks, stopping them all when one fails that the others need."""
+    left = [refs[0] for refs in started.refs]
+    while left:
+        ready, left = shoal.wait(left)
+        try:
+            shoal.get(ready)
+        except Exception:  # the cell's own, which the notebook will see
+            for ref in left if needs_all else ():
+                shoal.cancel(ref)
+    started.end()
 
 
 class _Text:

@@ -5,6 +5,7 @@ A ``%%remote`` cell sees to that itself (:mod:`shoal_kernel.running`). Actors an
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,10 @@ class Interrupting:
 
     def _cell_has_run(self, result: Any) -> None:
         tag = self._router.running_tag()
-        if isinstance(result.error_in_exec, KeyboardInterrupt) and tag is not None and shoal.is_initialized():
+        error = getattr(result, "error_in_exec", None)
+        # ipykernel cancels a cell that awaits.
+        stopped = isinstance(error, KeyboardInterrupt | asyncio.CancelledError)
+        if stopped and tag is not None and shoal.is_initialized():
             said = stop_work_of(tag)
             if said:
                 print(said, file=sys.stderr)

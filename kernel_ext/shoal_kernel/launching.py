@@ -55,11 +55,16 @@ class Launch:
         host = shoal.remote(BackgroundCell).options(**options).remote(tasks)
         return CellRun(run_id, tasks, self.take, host=host, begun=host.begin.remote(), close=self.close)
 
-    def call(self, host: shoal.ActorHandle) -> CellRun:
+    def call(self, host: shoal.ActorHandle, *, background: bool) -> CellRun:
         """Run it in an actor, which keeps its variables."""
         tasks = self.tasks()
         num_returns = 3 if self.spec.keeps_value else 2
-        method = host.run.options(num_returns=num_returns, cell=self.options.tag, name=self.options.name)
+        method = host.run.options(
+            num_returns=num_returns,
+            cell=self.options.tag,
+            name=self.options.name,
+            timeout=self.options.timeout if background else None,
+        )
         refs = method.remote(tasks.spec, tasks.package, tasks.parts[0].own, *tasks.stored)
         return CellRun(random_id("cell"), tasks, self.take, [refs], close=self.close, is_call=True)
 

@@ -208,17 +208,22 @@ class Remote(Magics):
         spec, package = prepare(source, self._watch.label(source), shell.user_ns, scope, flags, there)
         source.remember()
         if arguments.inline or self.inline:
-            return _run_here(source, spec, parts, variables)
+            return _put(_run_here(source, spec, parts, variables), arguments.out, shell)
         modules = self._modules.prepare(source.code) if self.sync_modules else None
         self._ensure_cluster()
         self._handshake.check(shell.user_ns)
+        if arguments.keep is not None and not spec.wants_value:
+            raise UsageError("`--keep` needs a value: let the cell end with an expression, without `;`.")
         if arguments.on is not None:
             parts = parts_module.on_places(places(arguments.on, shoal.nodes()))
+            if arguments.actor is not None and parts.kind != "one":
+                raise UsageError(f"`--actor {arguments.actor}` is in one place; `--on {arguments.on}` names several.")
         spec = dataclasses.replace(
             spec,
             modules=modules.synced if modules is not None else None,
             sources=self._modules.sources_ref(modules) if modules is not None and modules.sources else None,
             keeps_value=arguments.keep is not None,
+            stays=arguments.keep or "",
             brings_names=arguments.actor is None and parts.kind != "dict",
         )
         for line in modules.said if modules is not None else ():
@@ -249,13 +254,15 @@ class Remote(Magics):
             retries=arguments.retries or 0,
             torch=arguments.torch,
         )
-        receiver = Receiver(shell, spec.source.filename, arguments.keep, self.names.learner(arguments.actor))
+        receiver = Receiver(shell, arguments.keep, self.names.learner(arguments.actor))
         close = lanes.close if lanes is not None else lambda: None
         launch = Launch(spec, shipment, parts, options, shell.user_ns, receiver.take, close)
         if arguments.actor is None:
             return launch.start_in_background() if arguments.bg else launch.start()
         place = parts.parts[0].options if arguments.on is not None else {}
-        return launch.call(self.names.host(arguments.actor, {**options.reserved(), **place}, options.tag))
+        return launch.call(
+            self.names.host(arguments.actor, {**options.reserved(), **place}, options.tag), background=arguments.bg
+        )
 
     def _ensure_cluster(self) -> None:
         if not shoal.is_initialized():
@@ -288,12 +295,19 @@ def _check_together(arguments: Any) -> None:
     ways = [f"`--{way}`" for way in _WAYS if getattr(arguments, way) is not None]
     if len(ways) > 1 and ways != ["`--on`", "`--actor`"]:
         raise UsageError(f"Choose one of {' and '.join(ways)}: each says how often, or where, the cell runs.")
+    elsewhere = [f"`--{name}`" for name in ("bg", "keep", "actor", "on") if getattr(arguments, name)]
+    if arguments.inline and elsewhere:
+        raise UsageError(f"`--inline` runs the cell here; {' and '.join(elsewhere)} cannot go with it.")
+    if arguments.bg and arguments.keep is not None:
+        raise UsageError("`--keep` is not for `--bg`: the value would go with the background cell.")
     if arguments.torch and arguments.ranks is None:
         raise UsageError("`--torch` makes a process group of `--ranks N`.")
     if arguments.ranks == 0:
         raise UsageError("`--ranks` needs 1 or more.")
     if arguments.keep is not None and arguments.out is not None and not arguments.bg:
         raise UsageError("Choose one: `-o NAME` brings the value here, `--keep NAME` leaves it in the cluster.")
+    if arguments.ranks is not None and arguments.retries:
+        raise UsageError("`--retries` is not for `--ranks`: a rank that ran again would find the others gone.")
     if arguments.actor is not None and arguments.retries:
         raise UsageError("`--retries` is not for `--actor`: what a first run has changed there would stay changed.")
 

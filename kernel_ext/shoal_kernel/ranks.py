@@ -59,9 +59,14 @@ class Rank:
     def __enter__(self) -> None:
         self._set("RANK", str(self.rank))
         self._set("WORLD_SIZE", str(self.world_size))
-        self._set("LOCAL_RANK", str(self.rank))
+        # A process that was given devices sees no others: its first is the one.
+        self._set("LOCAL_RANK", "0" if os.environ.get("CUDA_VISIBLE_DEVICES") else str(self.rank))
         if self.torch:
-            self._join()
+            try:
+                self._join()
+            except BaseException:
+                self.__exit__()
+                raise
 
     def __exit__(self, *exc_info: object) -> None:
         distributed = sys.modules.get("torch.distributed")

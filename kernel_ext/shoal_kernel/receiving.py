@@ -18,28 +18,26 @@ class Receiver:
     """Takes what has ended of one launched cell."""
 
     def __init__(
-        self, shell: InteractiveShell, filename: str, keep: str | None, learn: Callable[[list[str]], None]
+        self, shell: InteractiveShell, keep: str | None = None, learn: Callable[[list[str]], None] = lambda names: None
     ) -> None:
         """Make the receiver.
 
         Parameters
         ----------
-        filename
-            The cell's, for tracebacks.
         keep
             Under this name the notebook gets what stands for the value; None if the value comes.
         learn
             Called with the names in an actor after its cell.
         """
         self._shell = shell
-        self._filename = filename
         self._keep = keep
         self._learn = learn
 
     def take(self, run: CellRun, ended: Ended) -> Any:
         """Bring names and values into the notebook; returns the value, or raises the cell's error."""
         if ended.error is not None:
-            show_only(ended.error, self._filename, self._shell)
+            run.source.remember()  # another notebook's, maybe
+            show_only(ended.error, run.source.filename, self._shell)
             raise ended.error
         values = []
         for result, more in zip(ended.results, ended.more, strict=True):

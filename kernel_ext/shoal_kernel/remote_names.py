@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import shoal
-from shoal.errors import ShoalError
+from shoal.errors import ActorDiedError, ShoalError
 from shoal.runtime import session
 from shoal_kernel.launching import find_host
 
@@ -21,6 +21,8 @@ class RemoteNames:
         self._owner: object = None
         self._hosts: dict[str, shoal.ActorHandle] = {}
         self._names: dict[str, frozenset[str]] = {}
+        #: The names that were there when somebody last knew.
+        self._known: dict[str, frozenset[str]] = {}
 
     def host(self, actor: str, options: Mapping[str, Any], tag: str) -> shoal.ActorHandle:
         """Return the actor of this name; started with *options* if there is none, or it has ended."""
@@ -39,10 +41,13 @@ class RemoteNames:
             if self._hosts.get(actor) != host or actor not in self._names:
                 self._hosts[actor] = host
                 self._names[actor] = frozenset(shoal.get(host.names.remote(), timeout=timeout))
-        except (ShoalError, ValueError, AttributeError, TimeoutError):
+        except (ValueError, ActorDiedError):
             self._hosts.pop(actor, None)
-            return frozenset()
-        return self._names.get(actor, frozenset())
+            self._names.pop(actor, None)
+        except (ShoalError, AttributeError, TimeoutError):  # it is busy: what was known before still holds
+            return self._known.get(actor, frozenset())
+        self._known[actor] = self._names.get(actor, frozenset())
+        return self._known[actor]
 
     def learner(self, actor: str | None) -> Callable[[list[str]], None]:
         """Return what is to be called with the names that there are after a cell."""
@@ -58,4 +63,5 @@ class RemoteNames:
         if owner is not self._owner:
             self._hosts.clear()
             self._names.clear()
+            self._known.clear()
             self._owner = owner

@@ -73,7 +73,9 @@ class Shipper:
         def store(value: Any, digest: bytes) -> FromStore:
             kept = self._kept.get(digest)
             if kept is None:
-                kept = self._kept[digest] = _Kept(shoal.put(value), self._cells)
+                kept = _Kept(shoal.put(value), self._cells)
+                if digest:
+                    self._kept[digest] = kept
                 new.append(len(stored))
             kept.last_used = self._cells
             stored.append(kept.ref)
@@ -178,23 +180,28 @@ def _strided() -> Any:
 
 
 def _digest_of_tensors(tensors: list[Any]) -> bytes:
-    """Return a digest of all that makes these tensors what they are; a new one each time if that cannot be known."""
+    """Return a digest of all that makes these tensors what they are; nothing if that cannot be known."""
     digest = hashlib.sha1(usedforsecurity=False)
-    for part in _parts_of_tensors(tensors):
-        digest.update(part)
+    try:
+        for part in _parts_of_tensors(tensors):
+            digest.update(part)
+    except _Unknown:
+        return b""
     return digest.digest()
+
+
+class _Unknown(Exception):
+    """There is more to a tensor than can be seen."""
 
 
 def _parts_of_tensors(tensors: list[Any]) -> Iterator[Any]:
     import ctypes
-    import os
 
     seen: dict[int, int] = {}
     for tensor in tensors:
         plain = tensor.layout == _strided() and tensor.device.type == "cpu" and not tensor.is_quantized
         if not plain or tensor.grad is not None or vars(tensor):
-            yield os.urandom(20)
-            return
+            raise _Unknown
         storage = tensor.untyped_storage()
         number = seen.setdefault(storage.data_ptr(), len(seen))
         about = (number, type(tensor).__name__, str(tensor.dtype), tuple(tensor.shape), tensor.stride())

@@ -101,6 +101,10 @@ class Subcommands:
         command, _, following = line.partition(" ")
         found = self.table[command]
         words, rest = split_options(following, found.options)
+        if found.argument and found.options and " --" in rest:  # options may stand behind what they are about
+            rest, _, behind = rest.partition(" --")
+            more, left = split_options(f"--{behind}", found.options)
+            words, rest = [*words, *more], f"{rest} {left}".strip()
         if rest and not found.argument:
             raise UsageError(f"`%remote {command}` takes options only; what is `{rest}`?")
         if not rest and found.argument and not found.argument.startswith("["):
@@ -116,7 +120,7 @@ class Subcommands:
 
     def _job(self, text: str) -> CellRun:
         _need_cluster()
-        receiver = Receiver(self._shell, "", None, lambda names: None)
+        receiver = Receiver(self._shell)
         return self._jobs.get(text, receiver.take)
 
     def _attach(self, text: str) -> CellRun:

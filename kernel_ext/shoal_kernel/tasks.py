@@ -77,23 +77,31 @@ class CellTasks:
         return [part.label or self.options.name for part in self.parts]
 
     def start(self, timeout: float | None = None) -> StartedTasks:
-        """Submit the tasks."""
+        """Submit the tasks; each is stopped if it takes longer than *timeout* seconds."""
         gang = _Gang(len(self.parts), self.options) if self.needs_all else None
-        refs = []
-        for part, name in zip(self.parts, self.names(), strict=True):
-            spec = self.spec if gang is None else gang.spec(self.spec, part.rank)
-            task = shoal.remote(run_cell).options(
-                **{**self.options.reserved(), **part.options, **(gang.options(part.rank) if gang is not None else {})},
-                name=name,
-                cell=self.options.tag,
-                timeout=timeout,
-                max_retries=self.options.retries,
-                retry_exceptions=bool(self.options.retries),
-                num_returns=2 if spec.keeps_value else 1,
-            )
-            found = task.remote(spec, self.package, part.own, *self.stored)
-            refs.append(found if isinstance(found, list) else [found])
+        try:
+            refs = [
+                self._submit(part, name, gang, timeout) for part, name in zip(self.parts, self.names(), strict=True)
+            ]
+        except BaseException:
+            if gang is not None:
+                gang.end()
+            raise
         return StartedTasks(refs, gang)
+
+    def _submit(self, part: CellPart, name: str, gang: _Gang | None, timeout: float | None) -> list[shoal.ObjectRef]:
+        spec = self.spec if gang is None else gang.spec(self.spec, part.rank)
+        task = shoal.remote(run_cell).options(
+            **{**self.options.reserved(), **part.options, **(gang.options(part.rank) if gang is not None else {})},
+            name=name,
+            cell=self.options.tag,
+            timeout=timeout,
+            max_retries=self.options.retries,
+            retry_exceptions=bool(self.options.retries),
+            num_returns=2 if spec.keeps_value else 1,
+        )
+        found = task.remote(spec, self.package, part.own, *self.stored)
+        return found if isinstance(found, list) else [found]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -225,7 +225,7 @@ class Chaos:
     def cut(self) -> bool:
         """Break a connection of the driver's: both ends see it end, and neither process does."""
         peers = session._session.owner.peers
-        streams = [stream for stream in list(peers._streams.values()) if not stream.closed]
+        streams = [stream for stream in peers.streams() if not stream.closed]
         if not streams:
             return False
         session._session.owner.loop.call_soon_threadsafe(self._chance.choice(streams).abort)

@@ -15,6 +15,8 @@ from shoal.runtime.variables import get_namespace
 
 #: Seconds that the release of what was forgotten may take.
 SETTLE = 2.0
+#: Seconds that nobody waits longer for a node.
+LONGEST = 86_400.0
 
 
 def memory(*, limit: int = 20, release: bool = False, timeout: float = 5.0) -> MemoryReport:
@@ -53,6 +55,7 @@ def memory(*, limit: int = 20, release: bool = False, timeout: float = 5.0) -> M
         raise OptionError("`timeout` must be more than 0.", option="timeout")
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise OptionError(f"`limit` is a number of values, 0 or more, not {limit!r}.", option="limit")
+    timeout = min(timeout, LONGEST)
     owner = owner_or_init()
     if not release:
         return report(owner, limit, timeout)

@@ -285,7 +285,6 @@ def init(
     global _session
     with _lock:
         _check_options(num_cpus, timeout, namespace, name)
-        node_settings()  # a variable that says what cannot be is better refused here than where the node starts
         asked = _embedded_options(name, num_cpus, num_gpus, resources, labels, object_store_memory)
         if address is not None and asked != _embedded_options(name, None, None, None, None, None):
             raise OptionError(
@@ -305,6 +304,7 @@ def init(
 
             _session = InlineSession(asked["name"], namespace, _amounts(asked), asked["labels"])
         elif address is None:
+            node_settings()  # a variable that says what cannot be is better refused here than where the node starts
             if security is not None:
                 raise OptionError(
                     "`security` goes with an address: an embedded cluster makes its own.", option="security"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +168,7 @@ def check_flag(name: str, value: bool) -> None:
 
 def check_timeout(timeout: float | None) -> None:
     """Refuse what is no number of seconds."""
-    if timeout is not None and not (is_number(timeout) and 0 <= timeout <= threading.TIMEOUT_MAX):
+    if timeout is not None and not (is_number(timeout) and timeout >= 0):
         raise OptionError(
             f"`timeout` must be a number of seconds from 0 up, or None, not {timeout!r}.", option="timeout"
         )

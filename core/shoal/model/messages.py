@@ -359,9 +359,10 @@ class EndLease(NamedTuple):
 
 
 class EndExecutor(NamedTuple):
-    """Owner -> controller -> agent: end the process that serves this lease, whatever it does."""
+    """Owner -> controller -> agent: end the process that serves this lease, if this task is what it began last."""
 
     lease_id: str
+    task_id: str
 
 
 class ExecutorDied(NamedTuple):

@@ -49,6 +49,11 @@ class CellWork:
             tally = self.tallies[name] = Tally(name, self.timeline, self._on_news)
         return tally
 
+    @property
+    def wants_failures(self) -> bool:
+        """Whether there is room for one more."""
+        return len(self.failures) < MAX_FAILURES
+
     def note_failure(self, name: str, error: Payload) -> None:
         """Remember one of the first errors."""
         if len(self.failures) < MAX_FAILURES and sum(map(len, error[1:])) <= MAX_FAILURE_NBYTES:

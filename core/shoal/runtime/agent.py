@@ -28,7 +28,7 @@ from shoal.model.resources import from_wire, make_resources
 from shoal.runtime import leftovers
 from shoal.runtime.begun import BegunMark
 from shoal.runtime.cpu_meter import CpuMeter
-from shoal.runtime.environment import node_settings
+from shoal.runtime.environment import silence_limit
 from shoal.runtime.gpus import visible_gpus
 from shoal.runtime.heartbeat import Heartbeat
 from shoal.runtime.memory_watch import Executors, MemorySettings, MemoryWatch
@@ -133,7 +133,7 @@ class Agent:
         self._scope.start(self._report_usage())
         self._scope.start(self._memory.run())
         self._scope.start(asyncio.to_thread(leftovers.sweep))
-        beat = Heartbeat(node_settings().silence, lambda peer: None)
+        beat = Heartbeat(silence_limit(), lambda peer: None)
         self._scope.start(beat.run(lambda: list(self._streams.values()), dict))
 
     async def close(self) -> None:
@@ -231,9 +231,9 @@ class Agent:
             case m.EndLease(lease_id, kill):
                 self._pool.end_lease(lease_id, kill or self._devices.give_back(lease_id))
                 self._starting.pop(lease_id, None)
-            case m.EndExecutor(lease_id):
+            case m.EndExecutor(lease_id, task_id):
                 for executor in list(self._pool.executors.values()):
-                    if executor.lease_id == lease_id:
+                    if executor.lease_id == lease_id and self._last_begun(executor.executor_id) == task_id:
                         self.end_executor(executor.executor_id, "it was cancelled by force")
             case m.OwnerGone(owner_id, job_id, job_ended):
                 self.store.free_of(owner_id)
@@ -318,7 +318,7 @@ class Agent:
 
     async def _report_usage(self) -> None:
         cpus = CpuMeter()
-        limit = node_settings().silence
+        limit = silence_limit()
         stopped = StoppedProcesses(limit)
         while True:
             executors = {executor.pid: executor_id for executor_id, executor in self._pool.executors.items()}

@@ -12,7 +12,7 @@ from shoal.model import messages as m
 from shoal.model.placement import SchedulingClass, class_from_wire
 from shoal.model.resources import Resources, from_wire
 from shoal.observe.cluster_view import ClusterView
-from shoal.runtime.environment import node_settings
+from shoal.runtime.environment import silence_limit
 from shoal.runtime.heartbeat import Heartbeat
 from shoal.runtime.scope import Scope
 from shoal.runtime.versions import versions_here
@@ -46,7 +46,7 @@ class Controller:
         self._flush_due = False
         self._tick_due = False
         self._scope = Scope(f"controller {cluster_id}")
-        self._heartbeat = Heartbeat(node_settings().silence, self._give_up, self._suspect)
+        self._heartbeat = Heartbeat(silence_limit(), self._give_up, self._suspect)
         self._beating = False
         #: What Dask uses of each node.
         self._busy: dict[str, Resources] = {}
@@ -168,7 +168,7 @@ class Controller:
                 self._machine.demand(owner_id, job_id, class_from_wire(kind), wanted)
             case m.ReturnLease(lease_id, broken):
                 self._machine.gave_back(lease_id, broken)
-            case m.EndExecutor(lease_id):
+            case m.EndExecutor(lease_id, _):
                 lease = self._machine.leases.get(lease_id)
                 if lease is not None and lease.owner_id == owner_id:
                     self._tell_agent(lease.node_id, message)

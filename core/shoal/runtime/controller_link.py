@@ -10,7 +10,7 @@ from typing import Any
 
 from shoal.model import messages as m
 from shoal.model.errors import ClusterLostError, ConnectError, ShoalError
-from shoal.runtime.environment import node_settings
+from shoal.runtime.environment import silence_limit
 from shoal.runtime.heartbeat import Heartbeat
 from shoal.runtime.peers import CONNECT_TIMEOUT
 from shoal.runtime.scope import Scope
@@ -82,7 +82,7 @@ class ControllerLink:
         self._scope.start(self._run(stream, welcome))
         answer = await asyncio.wait_for(welcome, CONNECT_TIMEOUT)
         self._stream = stream
-        watch = Heartbeat(PATIENCE * node_settings().silence, lambda _: stream.abort(), self._suspect)
+        watch = Heartbeat(PATIENCE * silence_limit(), lambda _: stream.abort(), self._suspect)
         self._scope.start(watch.run(lambda: [stream], lambda: {} if stream.closed else {"controller": stream}))
         return answer
 

@@ -59,6 +59,12 @@ def node_settings(environ: Mapping[str, str] = os.environ) -> NodeSettings:
     )
 
 
+def silence_limit() -> float:
+    """Return the seconds after which a silent peer is given up: all that processes outside of nodes are told."""
+    found = _number(os.environ, "SHOAL_SILENCE", LEAST_SILENCE, "seconds")
+    return NodeSettings().silence if found is None else found
+
+
 def store_root() -> Path:
     """Where stores live: as the environment says, else shared memory if there is any, else the temporary directory."""
     chosen = _directory(os.environ, "SHOAL_STORE_DIR")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import logging
 import os
 import queue
 import signal
@@ -24,7 +25,7 @@ from shoal.runtime import payload as payloads
 from shoal.runtime import session
 from shoal.runtime.begun import BegunMark
 from shoal.runtime.calling import Caller, Item, Outcome, cancelled
-from shoal.runtime.environment import node_settings
+from shoal.runtime.environment import silence_limit
 from shoal.runtime.heartbeat import Heartbeat
 from shoal.runtime.lanes import ASYNC_CONCURRENCY, AsyncLane, Lane, MainLane, ThreadLane, limits_of
 from shoal.runtime.owner import Owner, OwnerConfig
@@ -34,6 +35,7 @@ from shoal.runtime.work import CREATE, STOP
 from shoal.transport.comms import connect
 from shoal.transport.stream import Stream
 
+logger = logging.getLogger("shoal")
 CONNECT_TIMEOUT = 10.0
 #: Share of the time after which a silent node is given up.
 END_FIRST = 0.8
@@ -101,7 +103,7 @@ class Executor:
             print("shoal: the node's agent has said nothing for too long: this executor ends", file=sys.__stderr__)
             os._exit(1)
 
-        watch = Heartbeat(node_settings().silence * END_FIRST, silent)
+        watch = Heartbeat(silence_limit() * END_FIRST, silent)
         self.owner.start_soon(watch.run(list, lambda: {"agent": agent}))
         await agent.run()
         os._exit(0)
@@ -276,7 +278,10 @@ class Executor:
         """Pass on what nested work has printed: to the owner of the task that waits for it, else to the driver."""
         listener = session.get_output_listener()
         if listener is not None:
-            listener(message)
+            try:
+                listener(message)
+            except Exception:  # boundary: it is user code, and the output goes on
+                logger.exception("a listener to the output of tasks has failed")
         running = self._main_lane.running if self._main_lane is self._lane and self._main_lane is not None else None
         if (
             running is not None

@@ -16,13 +16,14 @@ from shoal.runtime.refs import ObjectRef
 from shoal.runtime.work import Work
 
 if TYPE_CHECKING:
-    from shoal.model.messages import Payload, Recipe
+    from shoal.model.messages import Payload
     from shoal.state.objects import ObjectTable
 
 #: Works in a row, and bytes of small values in all, that one lineage may hold on to.
 MAX_DEPTH, MAX_NBYTES = 1_000, 16 << 20
 
 STORED = "it was stored with `put`, not made by a task"
+SMALL = "its owner, which kept it, has let it go"
 RETURNED = "it was made by an actor, whose state is not known any more"
 NOT_RETRIED = "its task has `max_retries=0`, so it must not run twice"
 LARGE_ARGUMENTS = "its task had large arguments, which are not kept: pass them with `put`"
@@ -67,11 +68,18 @@ class Lineage:
     left: int
 
 
-def origin_of(lineage: Lineage | Origin | Recipe | None) -> tuple[str, str | None]:
+def origin_of(lineage: Lineage | Origin | None) -> tuple[str, str | None]:
     """Return what made a value, and in which cell; "" if nobody has noted it, as of small values that were put."""
     if isinstance(lineage, Lineage):
         return lineage.work.target.name, lineage.work.recipe.cell
     return (lineage.name, lineage.cell) if lineage is not None else ("", None)
+
+
+def made_by(work: Work) -> Origin:
+    """Return where a value comes from that needs no lineage: it is kept with its owner, and goes with it."""
+    if not isinstance(work.lineage, Origin):
+        return Origin(SMALL, work.target.name, work.recipe.cell)
+    return work.lineage
 
 
 def lineage_of(work: Work, table: ObjectTable) -> Lineage | Origin:

@@ -56,6 +56,7 @@ class Links(Generic[LinkT]):
         """A peer has said over *stream* who it is; returns whether it now is the one that leads to it."""
         stream.peer_id = hello.owner_id
         if stream.address:  # we had connected
+            self._losses[stream.address] = max(self.losses(stream.address), hello.losses)
             stream.hand_to(self._on_message)
             return False
         stream.address = hello.address

@@ -58,6 +58,10 @@ class Peers:
         """Return the open stream to *address*, if there is one."""
         return self._links.get(address)
 
+    def streams(self) -> list[Stream]:
+        """Return every stream that is open, whoever has opened it."""
+        return list(self._streams)
+
     def send(self, address: str, message: Message, *, agent: bool = False) -> None:
         """Send *message* to the process at *address*; ``agent`` says that a Dask worker answers there."""
         stream = self._links.get(address)

@@ -10,7 +10,7 @@ from shoal.observe.cell_progress import CellBook
 from shoal.observe.functions import CANCELLED, FAILED, FunctionStats
 from shoal.runtime import failed_tasks, remote_errors, session
 from shoal.runtime import payload as payloads
-from shoal.runtime.lineage import lineage_of
+from shoal.runtime.lineage import lineage_of, made_by
 from shoal.runtime.work import CREATE, Work
 from shoal.state.objects import ObjectTable
 
@@ -117,7 +117,7 @@ class Results:
     def _count_failure(self, work: Work, error: Payload, seconds: float = 0.0, executor: str = "") -> None:
         tag = work.recipe.cell
         cell = self.cells.find(tag) if tag is not None and not work.cancelled else None
-        if cell is not None:
+        if cell is not None and cell.wants_failures:
             if payloads.is_error(error):  # it is kept to be shown, not to be looked into
                 error = (payloads.ERROR, remote_errors.without_variables(error[1]))
             cell.note_failure(work.target.name, error)
@@ -132,6 +132,6 @@ class Results:
 
     def _ready(self, work: Work, object_id: str, payload: Payload, contained: Sequence[object]) -> None:
         # What is small needs no lineage; who made it is still worth knowing.
-        lineage = lineage_of(work, self._table) if payload[0] == payloads.SEGMENT else work.recipe
+        lineage = lineage_of(work, self._table) if payload[0] == payloads.SEGMENT else made_by(work)
         if not self._table.ready(object_id, payload, contained, lineage):
             self._free(payload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from shoal.model.messages import Output
     from shoal.observe.cell_progress import CellWork
     from shoal.runtime.base_owner import BaseOwner
+
+logger = logging.getLogger("shoal")
 
 _owner: BaseOwner | None = None
 _emit: Callable[[str, str], bool] | None = None
@@ -69,7 +72,10 @@ def tell_work_watcher(cell: CellWork) -> None:
     """Have a cell watched that has work now."""
     if _work_watcher is not None:
         cell.watched = True
-        _work_watcher(cell)
+        try:
+            _work_watcher(cell)
+        except Exception:  # boundary: whoever watches, the work goes on
+            logger.exception("a watcher of cells has failed")
 
 
 def set_output_listener(listener: Callable[[Output], None] | None) -> None:

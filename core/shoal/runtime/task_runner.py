@@ -240,7 +240,7 @@ class TaskRunner:
                 case tasks.SendCancel(lease, task, force, recursive):
                     self._peers.send(lease.address, m.CancelTask(task.task_id, force, recursive))
                     if force:  # by the node too: code that holds the interpreter's lock lets no message in
-                        tell(m.EndExecutor(lease.lease_id))
+                        tell(m.EndExecutor(lease.lease_id, task.task_id))
                 case tasks.GiveBack(lease, broken):
                     tell(m.ReturnLease(lease.lease_id, broken))
                 case tasks.Fail(task, reason, detail):

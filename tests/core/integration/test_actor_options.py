@@ -528,7 +528,7 @@ def test_an_actor_whose_connection_breaks_keeps_its_state(cluster):
 
     def cut():
         owner = session._session.owner
-        for stream in list(owner.peers._streams.values()):
+        for stream in owner.peers.streams():
             owner.loop.call_soon_threadsafe(stream.abort)
 
     counter, patient = Counter.remote(), Counter.options(max_task_retries=-1).remote()

@@ -67,6 +67,28 @@ def test_jobs_logs_and_why(kernel: Kernel, gates: Gates) -> None:
     kernel.ok("handle.result(timeout=30)")
 
 
+def test_options_may_stand_behind_the_id(kernel: Kernel, gates: Gates) -> None:
+    gate = gates("gate")
+    cause = kernel.ok(f"%%remote --bg -o handle\nprint('begun')\n{gate.wait}")
+    kernel.wait_for_text("begun", cause.msg_id)
+    name = kernel.ok("print(handle.id)").text().strip()
+    assert "cancelled" in kernel.ok(f"%remote cancel {name} --force").text()
+    assert "TaskCancelledError" in kernel.run("handle.result(timeout=30)").error
+
+
+def test_ranks_that_nobody_asks_for_make_room(kernel: Kernel) -> None:
+    kernel.ok("%%remote --bg --ranks 2 -o forgotten\nimport time\nif rank == 1: 1 / 0\ntime.sleep(600)")
+    assert kernel.ok("%%remote --ranks 2 --timeout 60\nrank").value == "[0, 1]"
+    assert "ZeroDivisionError" in kernel.run("forgotten.result(timeout=30)").error
+
+
+def test_a_call_of_an_actor_in_the_background(kernel: Kernel) -> None:
+    kernel.ok("%%remote --bg --actor holder -o handle\nmade = 5\nmade")
+    assert kernel.ok("await handle").value == "5"
+    assert kernel.ok("%%remote --actor holder\nmade").value == "5"
+    assert "under its cell" in kernel.run("%remote logs " + kernel.ok("print(handle.id)").text().strip()).text("stderr")
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

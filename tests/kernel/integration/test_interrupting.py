@@ -56,6 +56,19 @@ def test_tasks_of_an_ordinary_cell_stop_and_actors_live_on(kernel: Kernel, tmp_p
     assert kernel.ok("shoal.get(counter.add.remote())").value == "2"
 
 
+def test_a_cell_that_awaits(kernel: Kernel, tmp_path: Path) -> None:
+    """ipykernel cancels it; as 7.4 then sends no reply to such a cell, the shell's own event is made here."""
+    path = tmp_path / "marks"
+    outcome = kernel.ok(
+        "import asyncio\nfrom IPython.core.interactiveshell import ExecutionResult\n"
+        f"ref = endless.remote({str(path)!r})\nwhile not os.path.exists({str(path)!r}): time.sleep(0.01)\n"
+        "result = ExecutionResult(None)\nresult.error_in_exec = asyncio.CancelledError()\n"
+        "get_ipython().events.trigger('post_run_cell', result)"
+    )
+    assert "shoal: stopped 1 task or call of this cell in 0." in outcome.text("stderr")
+    wait_for_file(path, "be")
+
+
 def test_other_cells_work_goes_on(kernel: Kernel, tmp_path: Path) -> None:
     theirs, mine = tmp_path / "theirs", tmp_path / "mine"
     kernel.ok(f"other = endless.remote({str(theirs)!r})")

@@ -70,6 +70,24 @@ def test_a_value_stays_and_is_itself_in_the_next_cell(kernel: Kernel) -> None:
     kernel.ok("del big")
 
 
+def test_what_stays_keeps_the_names_that_it_reads(kernel: Kernel) -> None:
+    kernel.ok("%%remote --keep m\nimport math\nclass M:\n    def go(self): return math.floor(math.pi)\nM()")
+    assert kernel.ok("%%remote\nm.go()").value == "3"
+
+
+def test_a_name_that_stays_does_not_come_as_well(kernel: Kernel) -> None:
+    kernel.ok("%%remote --keep w\nw = [1, 2]\nw")
+    assert "left in the cluster" in kernel.ok("w").value
+    outcome = kernel.run("%%remote --keep w\nw = [3]")
+    assert "`--keep` needs a value" in outcome.text("stderr")
+    assert kernel.ok("w.fetch()").value == "[1, 2]"
+
+
+def test_inline_with_a_name(kernel: Kernel) -> None:
+    assert kernel.ok("%%remote --inline -o inlined\n40 + 2").of_type("execute_result") == []
+    assert kernel.ok("inlined").value == "42"
+
+
 def test_an_actor_keeps_its_variables(kernel: Kernel) -> None:
     kernel.ok("step = 10")
     assert (
@@ -109,6 +127,9 @@ def test_retries(kernel: Kernel, tmp_path: Any) -> None:
         ("--keep 5", "`5` is no name"),
         ("-o class", "`class` is no name"),
         ("--actor a --retries 2", "would stay changed"),
+        ("--ranks 2 --retries 2", "would find the others gone"),
+        ("--bg --keep a", "would go with the background cell"),
+        ("--inline --bg --on all", "`--bg` and `--on` cannot go with it"),
         ("--num-cpus many", "number"),
     ],
 )
