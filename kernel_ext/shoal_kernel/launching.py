@@ -10,10 +10,10 @@ from IPython.core.error import UsageError
 
 import shoal
 from shoal.model.ids import random_id
-from shoal_kernel.cell import CellSpec
+from shoal_kernel.cell import CellSpec, explain_loss
 from shoal_kernel.cell_run import CellRun, Ended
 from shoal_kernel.hosting import WATCH, BackgroundCell, CellHost
-from shoal_kernel.packing import pack
+from shoal_kernel.packing import UnpicklableVariable, pack
 from shoal_kernel.parts import Part, Parts
 from shoal_kernel.shipping import Shipment
 from shoal_kernel.tasks import CellPart, CellTasks, RunOptions
@@ -75,7 +75,13 @@ class Launch:
 
     def _part(self, part: Part) -> CellPart:
         # What functions among them read comes from the notebook.
-        own = pack(part.variables, {**self.user_ns, **part.variables}, self.user_ns) if part.variables else None
+        try:
+            own = pack(part.variables, {**self.user_ns, **part.variables}, self.user_ns) if part.variables else None
+        except UnpicklableVariable as error:
+            loss = explain_loss(error, error.name)
+            raise UsageError(
+                f"`{part.label}` cannot be sent: `{loss.path}`: {loss.reason}. Nothing was sent."
+            ) from None
         rank = part.key if self.parts.kind == "list" else -1
         return CellPart(part.label, part.key, own, part.options, rank)
 

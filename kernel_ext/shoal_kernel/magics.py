@@ -257,12 +257,15 @@ class Remote(Magics):
         receiver = Receiver(shell, arguments.keep, self.names.learner(arguments.actor))
         close = lanes.close if lanes is not None else lambda: None
         launch = Launch(spec, shipment, parts, options, shell.user_ns, receiver.take, close)
-        if arguments.actor is None:
-            return launch.start_in_background() if arguments.bg else launch.start()
-        place = parts.parts[0].options if arguments.on is not None else {}
-        return launch.call(
-            self.names.host(arguments.actor, {**options.reserved(), **place}, options.tag), background=arguments.bg
-        )
+        try:
+            if arguments.actor is None:
+                return launch.start_in_background() if arguments.bg else launch.start()
+            place = parts.parts[0].options if arguments.on is not None else {}
+            host = self.names.host(arguments.actor, {**options.reserved(), **place}, options.tag)
+            return launch.call(host, background=arguments.bg)
+        except BaseException:
+            close()
+            raise
 
     def _ensure_cluster(self) -> None:
         if not shoal.is_initialized():

@@ -84,9 +84,10 @@ class Cluster:
         trying out what several nodes do, and for work that mostly waits. Accelerators and further resources stay with
         the first node, which cannot leave. A Dask cluster is scaled by the object that ``shoal.init`` was given.
 
-        Nodes that leave get no new work and finish their tasks. One with actors, bundles of placement groups or
-        values that are nowhere else is kept, as is one whose tasks take longer than *timeout*, and a warning names
-        them. A Dask cluster chooses for itself which workers end: it stays as it is if any could lose such things.
+        Nodes of an embedded cluster that leave get no new work and finish their tasks. One with actors, bundles of
+        placement groups or values that are nowhere else is kept, as is one whose tasks take longer than *timeout*, and
+        a warning names them. A Dask cluster chooses for itself which workers end, and when: it stays as it is if any
+        is known to have actors or such values; tasks that run there are done again elsewhere.
 
         Parameters
         ----------

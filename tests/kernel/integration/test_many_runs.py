@@ -24,6 +24,12 @@ def test_functions_of_the_notebook_as_values(kernel: Kernel) -> None:
     assert kernel.ok("sorted(found.values())").value == "[('thrice', 9), ('twice', 6)]"
 
 
+def test_values_that_cannot_travel_are_named(kernel: Kernel) -> None:
+    kernel.ok("import threading\nlocked = [{'a': threading.Lock()}]")
+    outcome = kernel.run('%%remote --each "x in locked"\n1')
+    assert "`x['a']`: cannot pickle '_thread.lock' object. Nothing was sent." in outcome.text("stderr")
+
+
 def test_ranks_run_at_the_same_time_and_know_of_each_other(kernel: Kernel) -> None:
     kernel.ok("y = 'before'")
     outcome = kernel.ok(
