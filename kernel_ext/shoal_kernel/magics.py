@@ -78,6 +78,9 @@ class Remote(Magics):
         4e9, help="Bytes of the notebook's variables that one remote cell may read; more is refused, with their sizes."
     ).tag(config=True)
 
+    compare_packages = Bool(
+        True, help="Compare the packages that the notebook uses with those of the nodes, once for each."
+    ).tag(config=True)
     show_internals = Bool(False, help="Whether tracebacks show shoal's own frames.").tag(config=True)
     hints = Bool(True, help="Say after a cell what would have been much quicker, in one line.").tag(config=True)
     live_output = Bool(
@@ -211,7 +214,8 @@ class Remote(Magics):
             return _put(_run_here(source, spec, parts, variables), arguments.out, shell)
         modules = self._modules.prepare(source.code) if self.sync_modules else None
         self._ensure_cluster()
-        self._handshake.check(shell.user_ns)
+        if self.compare_packages:
+            self._handshake.check(shell.user_ns)
         if arguments.keep is not None and not spec.wants_value:
             raise UsageError("`--keep` needs a value: let the cell end with an expression, without `;`.")
         if arguments.on is not None:

@@ -190,6 +190,8 @@ BAD = {
 
 @pytest.fixture(scope="module")
 def deep(kernel: Kernel) -> None:
+    kernel.ok("%config Remote.compare_packages = False")  # it asks the nodes, which is work that is counted
+    kernel.ok("while any(shoal.snapshot()['tasks'][state] for state in ('running', 'queued')): time.sleep(0.02)")
     kernel.ok("import threading\nclass Part: pass\ndeep = Part()\ndeep.logger = Part()")
     kernel.ok("deep.logger._lock = threading.Lock()\ndef uses_deep():\n    return deep")
     kernel.ok(
