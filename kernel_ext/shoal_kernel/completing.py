@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 import shoal
+from shoal.api.session import stay_in_background
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -231,6 +232,7 @@ class Answer(Generic[T]):
         return self._known
 
     def _find_out(self) -> None:
+        stay_in_background()
         try:
             known = self._ask()
         except Exception:  # boundary: a cluster that is gone, or has no time; there is nothing to complete

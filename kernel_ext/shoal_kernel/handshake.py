@@ -16,6 +16,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import shoal
+from shoal.api.session import stay_in_background
 from shoal.errors import ShoalError
 from shoal.runtime import session
 from shoal.runtime.versions import versions_of
@@ -73,6 +74,7 @@ class Handshake:
         threading.Thread(target=self._run, args=arguments, name="shoal-handshake", daemon=True).start()
 
     def _run(self, owner: object, packages: frozenset[str], request: Request) -> None:
+        stay_in_background()
         try:
             here = versions_of(distributions_of(packages))
             table = differences(here, self._ask(owner, here))

@@ -351,13 +351,23 @@ def snapshot() -> dict[str, Any]:
     return _session.snapshot()
 
 
+_this_thread = threading.local()
+
+
 def owner_or_init() -> BaseOwner:
     """Return this process's owner runtime; a driver that has none joins or starts a cluster now."""
     owner = current.find_owner()
     if owner is None:
+        if getattr(_this_thread, "is_background", False):
+            return current.get_owner()  # which raises
         init()
         owner = current.get_owner()
     return owner
+
+
+def stay_in_background() -> None:
+    """Have the calling thread never start a cluster: what it asks for after a shutdown raises NotInitializedError."""
+    _this_thread.is_background = True
 
 
 def call_at_end(function: Callable[[], None]) -> None:

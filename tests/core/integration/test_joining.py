@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import shoal
+from shoal.api import session
 
 
 def test_refs_of_an_ended_session_say_so():
@@ -195,3 +196,22 @@ def test_numbers_may_be_numpys():
     with shoal.init(num_cpus=np.int64(1)) as cluster:
         assert shoal.get(same.options(num_cpus=np.float32(0.5), max_retries=np.int8(1)).remote(1), timeout=30) == 1
         assert cluster.snapshot()["nodes"][0]["cpus"] == 1
+
+
+def test_a_background_thread_never_starts_a_cluster():
+    """What asks on its own, such as a notebook's completion, may ask after a shutdown."""
+    raised = []
+
+    def ask():
+        session.stay_in_background()
+        try:
+            shoal.nodes()
+        except shoal.errors.NotInitializedError as error:
+            raised.append(error)
+
+    assert not shoal.is_initialized()
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join(30)
+    assert raised
+    assert not shoal.is_initialized()
