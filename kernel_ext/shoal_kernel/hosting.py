@@ -70,7 +70,7 @@ class BackgroundCell:
         return self._started.refs
 
     def about(self) -> tuple[CellTasks, float]:
-        """Return what it runs, without its contents, and when it began."""
+        """Return what it runs, and when it began: seconds since the epoch."""
         return self._tasks, self._begun_at
 
     def text(self) -> str:
@@ -101,10 +101,12 @@ def _look_after(started: StartedTasks, needs_all: bool) -> None:
     left = [refs[0] for refs in started.refs]
     while left:
         ready, left = shoal.wait(left)
+        if not needs_all:
+            continue  # results may be large: nobody looks at them here without need
         try:
             shoal.get(ready)
         except Exception:  # the cell's own, which the notebook will see
-            for ref in left if needs_all else ():
+            for ref in left:
                 shoal.cancel(ref)
     started.end()
 
