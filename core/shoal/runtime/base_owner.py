@@ -562,8 +562,14 @@ class BaseOwner(abc.ABC):
         """Stop the work that makes an object; harmless if it has ended."""
 
     @abc.abstractmethod
-    def catch_up(self) -> None:
-        """Return when everything that this thread has submitted is counted; not on the event loop's own thread."""
+    def catch_up(self, seconds: float = ...) -> None:
+        """Return when everything that this thread has submitted is counted; not on the event loop's own thread.
+
+        Raises
+        ------
+        TimeoutError
+            That took longer than *seconds*.
+        """
 
     @abc.abstractmethod
     def cancel_cell(self, tag: str, *, force: bool = False) -> None:

@@ -1,7 +1,8 @@
-"""What refs and generators of refs are, as far as this process knows: nothing is asked, fetched or waited for."""
+"""What refs and generators of refs are, as far as this process knows: no other process is asked, nothing is fetched."""
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from shoal.model.amounts import format_nbytes
@@ -14,6 +15,9 @@ from shoal.runtime.store import is_here, segment_nbytes
 
 #: Errors that say that the value itself is gone, or whoever had it.
 _LOST = (ClusterLostError, NotInitializedError, ObjectLostError, OwnerDiedError)
+
+#: Seconds for the event loop to take in what was submitted just before.
+MOMENT = 0.05
 
 if TYPE_CHECKING:
     from shoal.model.messages import Payload
@@ -31,6 +35,10 @@ def describe_ref(ref: ObjectRef) -> Description:
     if owner.closing or entry is None:
         return Description(title, "lost", (("reason", "the session that it belongs to has ended"),))
     work = owner.results.maker(ref.id)
+    if work is None and entry.payload is None and not entry.owner:  # submitted in this very moment
+        with contextlib.suppress(TimeoutError):
+            owner.catch_up(MOMENT)
+        work = owner.results.maker(ref.id)
     return Description(title, *_state(owner, entry, work))
 
 

@@ -269,7 +269,7 @@ class InlineOwner(BaseOwner):
         if producer is not None:
             producer.cancel(self)
 
-    def catch_up(self) -> None:
+    def catch_up(self, seconds: float = 0.0) -> None:
         """Work is counted when it is submitted."""
 
     def cancel_cell(self, tag: str, *, force: bool = False) -> None:

@@ -198,11 +198,11 @@ class Owner(BaseOwner):
     def cancel(self, object_id: str, *, force: bool = False, recursive: bool = True) -> None:
         self.inbox.put(lambda _: self._cancel(object_id, force, recursive), None)
 
-    def catch_up(self) -> None:
+    def catch_up(self, seconds: float = ANSWER_TIMEOUT) -> None:
         if not self.closing and not self._lost:
             caught_up: concurrent.futures.Future[None] = concurrent.futures.Future()
             self.inbox.put(caught_up.set_result, None)
-            caught_up.result(ANSWER_TIMEOUT)
+            caught_up.result(seconds)
 
     def cancel_cell(self, tag: str, *, force: bool = False) -> None:
         self.inbox.put(self._cancel_cell, (tag, force))

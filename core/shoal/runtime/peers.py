@@ -11,7 +11,7 @@ from shoal.model.messages import PROTOCOL_VERSION, Message, PeerHello
 from shoal.runtime.links import Links
 from shoal.runtime.scope import Scope
 from shoal.transport.comms import Security, connect, listen
-from shoal.transport.local import LocalStream, connect_local, listen_local
+from shoal.transport.local import LocalStream, connect_local, listen_local, stop_listening
 from shoal.transport.stream import Comm, Stream
 
 CONNECT_TIMEOUT = 10.0
@@ -83,7 +83,7 @@ class Peers:
         if self._listener is not None:
             self._listener.stop()
         if self._local_listener is not None:
-            self._local_listener.close()
+            await stop_listening(self._local_listener)
         await asyncio.gather(*(stream.close(timeout) for stream in self._streams))
 
     def _begin(self, address: str, agent: bool) -> tuple[list[Message], asyncio.Future[bool]]:
@@ -142,6 +142,7 @@ class Peers:
     def _accept_local(self) -> LocalStream:
         """As :meth:`_accept`, for a peer on this machine."""
         stream = LocalStream(self._greeting, self._after_batch)
+        self._streams.add(stream)  # at once: `_run` may be cancelled before it begins, and then does nothing at all
         self._scope.start(self._run(stream))
         return stream
 

@@ -126,6 +126,19 @@ async def listen_local(address: str, make_stream: Callable[[], LocalStream]) -> 
     return await loop.create_unix_server(make_stream, _name(address))
 
 
+async def stop_listening(server: asyncio.Server) -> None:
+    """Accept nobody any more; when this returns, every connection accepted before has its stream.
+
+    A server that is closed in the middle of accepting one would forget its socket, and the peer would wait.
+    """
+    loop = asyncio.get_running_loop()
+    for listening in server.sockets:
+        loop.remove_reader(listening.fileno())
+    for _ in range(2):  # one turn for what the system has reported, one for the task that makes the stream
+        await asyncio.sleep(0)
+    server.close()
+
+
 async def connect_local(address: str, make_stream: Callable[[], LocalStream]) -> LocalStream | None:
     """Connect to the process that listens at *address*; None if it is not on this machine, or not ours."""
     if not AVAILABLE:

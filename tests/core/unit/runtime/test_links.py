@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,6 +16,7 @@ from shoal.model.messages import PROTOCOL_VERSION, Message, PeerHello, Recall
 from shoal.runtime.links import Links
 from shoal.runtime.peers import Peers
 from shoal.runtime.scope import Scope
+from shoal.transport.local import AVAILABLE
 from shoal.transport.stream import Stream
 
 PEER = "tls://peer:1"
@@ -201,3 +205,25 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         assert one.lost == [(address, "")]
 
     run(scene)
+
+
+@pytest.mark.skipif(not AVAILABLE, reason="no abstract Unix sockets here")
+@pytest.mark.parametrize("turns", range(8))
+def test_who_connects_while_we_end_is_hung_up_on(turns: int) -> None:
+    """However far the loop has come with the connection: half-accepted ones have no task yet that would end them."""
+
+    async def main() -> None:
+        one = Process("one")
+        await one.start()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+            caller.settimeout(TIMEOUT)
+            caller.connect(f"\0shoal-{os.getuid()}-{one.peers.address}")
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await one.close()
+            await asyncio.sleep(0.05)
+            with contextlib.suppress(ConnectionResetError):  # we had not accepted it yet
+                assert caller.recv(1) == b""
+        assert not one.peers.streams()
+
+    asyncio.run(main())
