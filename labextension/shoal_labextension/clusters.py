@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shoal.launch.registry import Connection
 
 #: The version of the snapshot that the panel's JavaScript understands.
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 #: A look at one cluster ends after this many seconds, so one that is stuck does not hold up the others.
 FETCH_TIMEOUT = 2.0
 

@@ -35,7 +35,7 @@ export interface IActor {
   node: string;
 }
 
-/** The snapshot (version 1) that card, panel and `%remote status` share. */
+/** The snapshot (version 2) that card, panel and `%remote status` share. */
 export interface ISnapshot {
   version: number;
   /** Unix seconds, by the cluster's clock. */

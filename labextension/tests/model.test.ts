@@ -57,7 +57,7 @@ function makeNode(parts: Partial<INode> = {}): INode {
 
 function makeSnapshot(parts: Partial<ISnapshot> = {}): ISnapshot {
   return {
-    version: 1,
+    version: 2,
     time: 200,
     cluster: { id: 'cluster-1', name: 'minnow', address: 'tls://127.0.0.1:43211', started: 100 },
     nodes: [],

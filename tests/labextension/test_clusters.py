@@ -111,7 +111,7 @@ async def test_live_cluster(jp_fetch, live_cluster):
             await asyncio.sleep(0.05)
     assert cluster["name"] == "minnow"
     assert cluster["message"] == ""
-    assert snapshot["version"] == 1
+    assert snapshot["version"] == 2
     assert snapshot["cluster"]["id"] == cluster["id"]
     [node] = snapshot["nodes"]
     assert node["cpus"] == 2

@@ -7,7 +7,8 @@ from typing import Any
 
 from shoal.model.errors import NotInitializedError
 from shoal.model.ids import random_id
-from shoal.observe.cluster_view import ClusterView
+from shoal.observe.cluster_view import ActorRow, ClusterView
+from shoal.observe.records import RecordBook
 from shoal.runtime.inline import INLINE, InlineOwner
 
 
@@ -23,19 +24,24 @@ class InlineSession:
         self.name = name
         self.asked: dict[str, Any] = {}
         self.owner = InlineOwner(namespace, total, labels)
+        self.records = RecordBook()
         self._view = ClusterView(self.cluster_id, name, "", time.time())
-        self._view.owner_joined(self.owner.owner_id, is_driver=True)
+        self._view.owner_joined(self.owner.owner_id, True, self.owner.job_id, time.time())
 
     def snapshot(self, timeout: float = 0.0) -> dict[str, Any]:
         """Return counts as plain data; see :mod:`shoal.observe.cluster_view`."""
         if self.owner.closing:
             raise NotInitializedError("This session has ended.")
-        self._view.owner_stats(self.owner.owner_id, *self.owner.results.stats.take_changes())
+        now, owner_id = time.time(), self.owner.owner_id
+        self._view.owner_counts(owner_id, self.owner.results.stats.take_changes(), now)
+        batch = self.owner.results.records.take(owner_id)
+        if batch is not None:
+            self.records.add(batch)
         actors = [
-            {"id": actor_id, "name": name, "class_name": class_name, "state": state, "node": INLINE}
+            ActorRow(actor_id, name, class_name, state, INLINE, owner_id)._asdict()
             for actor_id, name, class_name, state in self.owner.list_actors()
         ]
-        return {**self._view.snapshot(time.time(), {}), "actors": actors}
+        return {**self._view.snapshot(now, {}, num_records=self.records.total), "actors": actors}
 
     def end(self) -> None:
         self.owner.end()

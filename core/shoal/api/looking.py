@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 MOMENT = 0.2
 
 
-def look(owner: BaseOwner, topic: str, *details: Any, timeout: float = MOMENT) -> Any:
-    """Return the controller's answer; not on the event loop's own thread.
+def look(owner: BaseOwner, topic: str, *details: Any, target: str = "", timeout: float = MOMENT) -> Any:
+    """Return the answer of the controller, or of the owner or node *target*; not on the event loop's own thread.
 
     Raises
     ------
@@ -21,14 +21,16 @@ def look(owner: BaseOwner, topic: str, *details: Any, timeout: float = MOMENT) -
         None came within *timeout* seconds.
     ClusterLostError, NotInitializedError
         There is no cluster any more.
+    ShoalError
+        Whoever was asked says why there is no answer.
     """
     from shoal.model.messages import Ask
     from shoal.runtime.owner import Owner
 
     owner.check_usable()
     if not isinstance(owner, Owner):
-        return owner.ask(lambda request: Ask(request, topic, details))
-    asked = owner.controller.ask(lambda request: Ask(request, topic, details))
+        return owner.ask(lambda request: Ask(request, topic, details, target))
+    asked = owner.controller.ask(lambda request: Ask(request, topic, details, target))
     answer = asyncio.run_coroutine_threadsafe(asked, owner.loop)
     try:
         return answer.result(timeout)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 #: Peers with another number refuse each other at the greeting.
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 
 #: Where a value is: see :mod:`shoal.runtime.payload`.
 Payload = tuple[Any, ...]
@@ -207,18 +207,23 @@ class FindActor(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """Anybody -> controller: a question about the cluster by ``topic``; answered with an :class:`Answer`."""
+    """Anybody -> controller: a question, or a wish, by ``topic``; answered with an :class:`Answer`.
+
+    With a ``target`` the controller passes it on to the owner or node of that id, and brings back its answer.
+    """
 
     request: int
     topic: str
     details: tuple[Any, ...]
+    target: str = ""
 
 
 class Answer(NamedTuple):
-    """Controller -> who asked."""
+    """To who asked: the value, or in ``failed`` why there is none."""
 
     request: int
     value: Any
+    failed: str = ""
 
 
 class CreateGroup(NamedTuple):
@@ -395,12 +400,22 @@ class Waiting(NamedTuple):
 
 
 class NodeUsage(NamedTuple):
-    """Agent -> controller, about once a second. Memory in bytes, ``cpu_ratio`` in 0-1."""
+    """Agent -> controller, about once a second. Memory in bytes, ratios in 0-1.
+
+    ``store`` is the most that the node's object store may hold, ``spilled`` what it has put on disk. ``gpus`` rows:
+    ``(name, ratio, memory, memory_used)``; ``pending_calls`` rows: ``(actor_id, calls that wait or run there)``.
+    """
 
     cpu_ratio: float
     memory: int
     memory_used: int
     executors: int
+    store: int = 0
+    store_used: int = 0
+    spilled: int = 0
+    received_per_second: int = 0
+    gpus: tuple[tuple[str, float, int, int], ...] = ()
+    pending_calls: tuple[tuple[str, int], ...] = ()
 
 
 class NodeFull(NamedTuple):
@@ -416,13 +431,48 @@ class NodeBusy(NamedTuple):
 
 
 class OwnerStats(NamedTuple):
-    """Owner -> controller, a few times a second while something happens.
+    """Owner -> controller, a few times a second while something happens: how its counts have changed.
 
-    ``functions`` holds ``(name, running, finished, failed, seconds)`` of each function that changed: absolute numbers.
+    ``counts`` rows are :data:`shoal.observe.functions.CountsRow`; ``records`` is a packed batch of ``num_records``
+    tasks and calls that have ended (:mod:`shoal.observe.records`).
     """
 
-    queued: int
-    functions: tuple[tuple[str, int, int, int, float], ...]
+    counts: tuple[tuple[str, str, int, int, int, int, int, float], ...]
+    num_records: int
+    records: bytes
+
+
+class WatchHello(NamedTuple):
+    """Watcher -> controller, first on the stream: show me the cluster.
+
+    The snapshot comes as JSON, and every ``interval`` seconds what has changed in it; with ``records`` also the
+    batches of records as they come.
+    """
+
+    protocol: int
+    watcher_id: str
+    interval: float
+    records: bool
+
+
+class View(NamedTuple):
+    """Controller -> watcher: the whole snapshot (:mod:`shoal.observe.cluster_view`), as JSON."""
+
+    snapshot: bytes
+
+
+class ViewChanged(NamedTuple):
+    """Controller -> watcher: what has changed (:mod:`shoal.observe.deltas`), as JSON."""
+
+    delta: bytes
+
+
+class Records(NamedTuple):
+    """Controller -> watcher: a batch of records, as :class:`OwnerStats` brought it."""
+
+    owner_id: str
+    num_records: int
+    packed: bytes
 
 
 # -- work ----------------------------------------------------------------------------------------------------------
@@ -768,6 +818,10 @@ KINDS: tuple[type[Any], ...] = (
     NodeFull,
     NodeBusy,
     OwnerStats,
+    WatchHello,
+    View,
+    ViewChanged,
+    Records,
     Define,
     Recipe,
     Run,

@@ -45,8 +45,8 @@ class CellWork:
         tally = self.tallies.get(name)
         if tally is None:
             if len(self.tallies) >= MAX_FUNCTIONS:
-                return self.tallies.setdefault(OTHERS, Tally(OTHERS, self.timeline, self._on_news))
-            tally = self.tallies[name] = Tally(name, self.timeline, self._on_news)
+                return self.tallies.setdefault(OTHERS, Tally(OTHERS, self.timeline, self._on_news, self.tag))
+            tally = self.tallies[name] = Tally(name, self.timeline, self._on_news, self.tag)
         return tally
 
     @property

@@ -1,15 +1,46 @@
-"""Counts per function: what an owner reports, and what the controller adds up."""
+"""Counts of work by cell and function: what an owner reports, and what the controller adds up."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+from operator import add, sub
+from typing import NamedTuple
 
 from shoal.observe.durations import Durations
 from shoal.observe.timeline import CANCELLED, FAILED, FINISHED, QUICK, Timeline
 
 #: Tallies that wait to be added up at most: they are those of cells that may be long gone.
 MAX_NEWS = 1_000
+
+
+class Counts(NamedTuple):
+    """Work of one kind, counted, or how that has changed.
+
+    ``queued`` has not been sent to an executor, ``running`` has and was not answered; the others have ended, after
+    ``seconds`` in user code.
+    """
+
+    queued: int = 0
+    running: int = 0
+    finished: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    seconds: float = 0.0
+
+    @property
+    def num_ended(self) -> int:
+        return self.finished + self.failed + self.cancelled
+
+    def plus(self, other: Counts) -> Counts:
+        return Counts(*map(add, self, other))
+
+    def minus(self, other: Counts) -> Counts:
+        return Counts(*map(sub, self, other))
+
+
+NOTHING = Counts()
+#: What an owner reports: a cell's tag ("" for none), a function's name, and :class:`Counts`.
+CountsRow = tuple[str, str, int, int, int, int, int, float]
 
 
 class Tally:
@@ -20,6 +51,7 @@ class Tally:
         "_reported",
         "_timeline",
         "cancelled",
+        "cell",
         "changed",
         "durations",
         "failed",
@@ -33,14 +65,17 @@ class Tally:
         "submitted",
     )
 
-    def __init__(self, name: str, timeline: Timeline | None, on_news: Callable[[Tally], None] | None) -> None:
+    def __init__(
+        self, name: str, timeline: Timeline | None, on_news: Callable[[Tally], None] | None, cell: str = ""
+    ) -> None:
         """``on_news(self)`` is called with a change, once until :meth:`take_changes`; *timeline* is the cell's."""
         self.name = name
+        self.cell = cell
         self._timeline = timeline
         self._on_news = on_news
         #: Whether it has told so.
         self.changed = on_news is None
-        self._reported = (0, 0, 0, 0, 0.0)
+        self._reported = NOTHING
         self.submitted = 0
         #: Sent to an executor and not answered.
         self.running = 0
@@ -112,19 +147,13 @@ class Tally:
         if not self.changed:
             self.tell()
 
-    def take_changes(self) -> tuple[int, int, int, int, float]:
-        """Return how much more is queued, running, finished, failed, and how many seconds, than last time."""
+    def take_changes(self) -> Counts:
+        """Return how much more is queued, running, … than last time."""
         queued = self.submitted - self.running - self.num_ended
-        counts = (queued, self.running, self.finished, self.failed + self.cancelled, self.seconds)
+        counts = Counts(queued, self.running, self.finished, self.failed, self.cancelled, self.seconds)
         before, self._reported = self._reported, counts
         self.changed = self._on_news is None
-        return (
-            counts[0] - before[0],
-            counts[1] - before[1],
-            counts[2] - before[2],
-            counts[3] - before[3],
-            counts[4] - before[4],
-        )
+        return counts.minus(before)
 
     def tell(self) -> None:
         self.changed = True
@@ -132,29 +161,17 @@ class Tally:
         self._on_news(self)
 
 
-@dataclasses.dataclass(slots=True)
-class Counts:
-    """Work under one name. ``running`` is what has been sent to an executor, ``seconds`` is time in user code."""
-
-    running: int = 0
-    finished: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-
-
 class FunctionStats:
-    """An owner's counts: its tallies, added up by function."""
+    """What has changed in an owner's tallies since it was last reported, by cell and function."""
 
     def __init__(self) -> None:
-        self._functions: dict[str, Counts] = {}
-        #: Tallies to add up, and functions that have changed by those that were.
+        #: Tallies to add up, and the sums of those that were.
         self._news: list[Tally] = []
-        self._changed: dict[str, None] = {}
-        self._queued = 0
+        self._changes: dict[tuple[str, str], Counts] = {}
 
     @property
     def changed(self) -> bool:
-        return bool(self._news or self._changed)
+        return bool(self._news or self._changes)
 
     def note(self, tally: Tally) -> None:
         """A tally has changed since it was added up."""
@@ -162,27 +179,19 @@ class FunctionStats:
         if len(self._news) >= MAX_NEWS:
             self._add_up()
 
-    def take_changes(self) -> tuple[int, tuple[tuple[str, int, int, int, float], ...]]:
-        """Return how much is queued in all, and the absolute counts of each function that changed since last time.
-
-        What was cancelled counts as failed.
-        """
+    def take_changes(self) -> tuple[CountsRow, ...]:
+        """Return what came to pass since last time: ``(cell, function, *counts)``, the cell's tag or ""."""
         self._add_up()
-        names, self._changed = self._changed, {}
-        counts = ((name, self._functions[name]) for name in names)
-        return self._queued, tuple((name, c.running, c.finished, c.failed, c.seconds) for name, c in counts)
+        changes, self._changes = self._changes, {}
+        return tuple((cell, name, *counts) for (cell, name), counts in changes.items())
 
     def _add_up(self) -> None:
         tallies, self._news = self._news, []
         for tally in tallies:
-            self._changed[tally.name] = None
-            queued, running, finished, failed, seconds = tally.take_changes()
-            counts = self._functions.setdefault(tally.name, Counts())
-            self._queued += queued
-            counts.running += running
-            counts.finished += finished
-            counts.failed += failed
-            counts.seconds += seconds
+            key = (tally.cell, tally.name)
+            change = tally.take_changes()
+            before = self._changes.get(key)
+            self._changes[key] = change if before is None else before.plus(change)
 
 
-__all__ = ["CANCELLED", "FAILED", "FINISHED", "FunctionStats", "Tally"]
+__all__ = ["CANCELLED", "FAILED", "FINISHED", "NOTHING", "Counts", "CountsRow", "FunctionStats", "Tally"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Iterable
@@ -10,12 +11,16 @@ from typing import Any
 
 from shoal.model import messages as m
 from shoal.model.placement import SchedulingClass, class_from_wire
-from shoal.model.resources import Resources, from_wire
+from shoal.model.resources import Resources, describe, from_wire
 from shoal.observe.cluster_view import ClusterView
+from shoal.observe.history import STEP
+from shoal.observe.records import Batch, RecordBook
 from shoal.runtime.environment import silence_limit
 from shoal.runtime.heartbeat import Heartbeat
+from shoal.runtime.relay import Relay
 from shoal.runtime.scope import Scope
 from shoal.runtime.versions import versions_here
+from shoal.runtime.watchers import Watchers
 from shoal.state import actors, grants, leases
 from shoal.state.bundles import Group
 from shoal.state.shortage import Holder, Shortage, find_group_shortage, find_shortage
@@ -25,6 +30,8 @@ logger = logging.getLogger("shoal")
 
 #: Seconds between two looks at reservations, while there is one.
 TICK = 1.0
+#: Kinds of work that wait for a place, listed in the snapshot at most.
+MAX_WAITING_ROWS = 20
 
 
 class Controller:
@@ -52,12 +59,16 @@ class Controller:
         self._busy: dict[str, Resources] = {}
         #: Nodes that are to leave.
         self._draining: set[str] = set()
+        self._records = RecordBook()
+        self._watchers = Watchers(self.snapshot)
+        self._relay = Relay(self._send_to)
 
     async def serve(self, comm: Comm) -> None:
         """Serve a stream that the Dask scheduler has accepted for us, to its end."""
         if not self._beating:
             self._beating = True
             self._scope.start(self._heartbeat.run(self._streams, self._agent_streams))
+            self._scope.start(self._tick_the_view())
         stream = Stream(comm, self._message)
         await stream.run()
         self._gone(stream)
@@ -68,7 +79,42 @@ class Controller:
             node.node_id: {name: total - node.free[name] for name, total in node.total.items()}
             for node in self._machine.nodes.values()
         }
-        return self.view.snapshot(time.time(), used)
+        return self.view.snapshot(
+            time.time(),
+            used,
+            groups=[self._group_row(group) for group in self._machine.groups.values()],
+            waiting=self._waiting_rows(),
+            num_records=self._records.total,
+        )
+
+    def _group_row(self, group: Group) -> dict[str, Any]:
+        nodes = [share.node_id if share is not None else "" for share in group.shares] or [""] * len(group.bundles)
+        bundles = [
+            {"resources": describe(bundle), "node": node} for bundle, node in zip(group.bundles, nodes, strict=True)
+        ]
+        return {
+            "id": group.group_id,
+            "strategy": group.strategy,
+            "state": "ready" if group.ready else "pending",
+            "owner": group.owner_id,
+            "bundles": bundles,
+        }
+
+    def _waiting_rows(self) -> list[dict[str, Any]]:
+        """Say what has no place, and why, of the work that has waited longest."""
+        rows = []
+        for owner_id, kind, count, actor_id in self._machine.waiting(MAX_WAITING_ROWS):
+            found = find_shortage(self._machine.places, self._machine.leases, kind)
+            reason = found.describe() if found is not None else "no node could ever hold it"
+            what = f"actor `{self._label(actor_id)}`" if actor_id else f"tasks with {kind.describe()}"
+            waiting_id = actor_id or f"{owner_id} {kind.describe()}"
+            rows.append({"id": waiting_id, "owner": owner_id, "what": what, "count": count, "reason": reason})
+        return rows
+
+    async def _tick_the_view(self) -> None:
+        while True:
+            await asyncio.sleep(STEP)
+            self.view.tick(time.time())
 
     def drain(self, node_id: str, draining: bool) -> None:
         """Give a node no new work and have it back what it lends, as that ends; or let it have work again."""
@@ -79,6 +125,7 @@ class Controller:
             self._draining.add(node_id)
         else:
             self._draining.discard(node_id)
+        self.view.node_state(node_id, "draining" if draining else "alive")
         self._machine.node_full(node_id, draining)
         self._machine.node_busy(node_id, tuple(node.total.items()) if draining else self._busy.get(node_id, ()))
         self._flush()
@@ -106,7 +153,8 @@ class Controller:
     # -- silence -------------------------------------------------------------------------------------------------
 
     def _streams(self) -> list[Stream]:
-        return [stream for stream, _ in (*self._owners.values(), *self._agents.values())]
+        told = [stream for stream, _ in (*self._owners.values(), *self._agents.values())]
+        return told + self._watchers.streams()
 
     def _agent_streams(self) -> dict[str, Stream]:
         return {node_id: stream for node_id, (stream, _) in self._agents.items()}
@@ -116,6 +164,7 @@ class Controller:
         node = self._machine.nodes.get(node_id)
         if node is None:
             return
+        self.view.node_state(node_id, "suspected" if suspected else "alive")
         logger.warning("node %s %s", node_id, "says nothing: it gets no new work" if suspected else "is heard again")
         self._machine.node_busy(node_id, tuple(node.total.items()) if suspected else self._busy.get(node_id, ()))
         self._flush()
@@ -129,16 +178,20 @@ class Controller:
     def _message(self, stream: Stream, message: m.Message) -> None:
         if not stream.peer_id:
             self._greet(stream, message)
+        elif isinstance(message, m.Ask):
+            self._asked(stream, message)
+        elif isinstance(message, m.Answer):
+            self._relay.answered(stream.peer_id, message)
         elif stream.peer_id in self._owners:
             self._owner_message(stream.peer_id, message)
-        else:
+        elif stream.peer_id in self._agents:
             self._agent_message(stream.peer_id, message)
         if not self._flush_due:
             self._flush_due = True
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _greet(self, stream: Stream, hello: m.Message) -> None:
-        if not isinstance(hello, m.OwnerHello | m.AgentHello) or hello.protocol != m.PROTOCOL_VERSION:
+        if not isinstance(hello, m.OwnerHello | m.AgentHello | m.WatchHello) or hello.protocol != m.PROTOCOL_VERSION:
             ours = f"this cluster runs shoal {versions_here()['shoal']} (protocol {m.PROTOCOL_VERSION})"
             stream.send_nowait(m.Refused(f"{ours}, and the peer speaks another protocol"))
             asyncio.get_running_loop().call_later(1.0, stream.abort)
@@ -147,13 +200,16 @@ class Controller:
             self._owners[hello.owner_id] = (stream, hello)
             if hello.is_driver:
                 self._namespaces[hello.job_id] = hello.namespace
-            self.view.owner_joined(hello.owner_id, hello.is_driver)
+            self.view.owner_joined(hello.owner_id, hello.is_driver, hello.job_id, time.time())
             stream.send_nowait(self._welcome())
+        elif isinstance(hello, m.WatchHello):
+            stream.peer_id = hello.watcher_id
+            self._scope.start(self._watchers.serve(stream, hello))
         else:
             stream.peer_id = hello.node_id
             self._agents[hello.node_id] = (stream, hello)
             self._machine.node_joined(hello.node_id, from_wire(hello.total), address=hello.worker, labels=hello.labels)
-            self.view.node_joined(hello.node_id, hello.host, dict(from_wire(hello.total)))
+            self.view.node_joined(hello.node_id, hello.host, dict(from_wire(hello.total)), time.time())
             stream.send_nowait(self._welcome())
             self._joined.append((hello.node_id, hello.worker, hello.host, hello.store))
 
@@ -173,7 +229,7 @@ class Controller:
                 if lease is not None and lease.owner_id == owner_id:
                     self._tell_agent(lease.node_id, message)
             case m.CreateActor():
-                self.view.actor_requested(message.actor_id, message.name, message.class_name)
+                self.view.actor_requested(message.actor_id, message.name, message.class_name, owner_id)
                 self._directory.create(owner_id, job_id, message)
             case m.KillActor(actor_id, cause, restart):
                 self._directory.kill(actor_id, cause, restart=restart)
@@ -189,10 +245,26 @@ class Controller:
             case m.FindActor(request, namespace, name):
                 found = self._directory.find((namespace or self._namespaces.get(job_id, ""), name))
                 self._tell_owners([owner_id], actors.as_claimed(request, found))
-            case m.Ask(request, topic, details):
-                self._tell_owners([owner_id], m.Answer(request, self._answer(topic, details)))
-            case m.OwnerStats(queued, functions):
-                self.view.owner_stats(owner_id, queued, functions)
+            case m.OwnerStats(counts, num_records, packed):
+                self.view.owner_counts(owner_id, counts, time.time())
+                if num_records:
+                    batch = Batch(owner_id, num_records, packed)
+                    self._records.add(batch)
+                    self._watchers.recorded(batch)
+
+    def _asked(self, stream: Stream, question: m.Ask) -> None:
+        if question.target:
+            reply = functools.partial(_reply, stream, question.request)
+            self._relay.ask(question, reply)
+        else:
+            stream.send_nowait(m.Answer(question.request, self._answer(question.topic, question.details)))
+
+    def _send_to(self, target: str, message: m.Message) -> bool:
+        """Send a message to the owner or node of this id; returns whether there is one."""
+        found = self._owners.get(target) or self._agents.get(target)
+        if found is not None:
+            found[0].send_nowait(message)
+        return found is not None
 
     def _claim_name(self, owner_id: str, job_id: str, claim: m.ClaimName) -> None:
         key = (claim.namespace or self._namespaces.get(job_id, ""), claim.name)
@@ -217,6 +289,10 @@ class Controller:
                 return self._processes()
             case "snapshot":
                 return self.snapshot()
+            case "records":
+                return tuple(map(tuple, self._records.newest(int(details[0]))))
+            case "kill_actor":
+                self._directory.kill(str(details[0]), str(details[1]), restart=bool(details[2]))
             case "bundles":
                 found_group = self._machine.groups.get(str(details[0]))
                 shares = found_group.shares if found_group is not None else ()
@@ -312,7 +388,8 @@ class Controller:
         peer = stream.peer_id
         if peer in self._owners:
             _, hello = self._owners.pop(peer)
-            self.view.owner_left(peer)
+            self.view.owner_left(peer, time.time())
+            self._relay.gone(peer)
             self._directory.owner_gone(peer)
             self._machine.owner_gone(peer)
             self._flush()
@@ -322,7 +399,8 @@ class Controller:
             _, agent_hello = self._agents.pop(peer)
             self._busy.pop(peer, None)
             self._draining.discard(peer)
-            self.view.node_left(peer)
+            self.view.node_left(peer, time.time())
+            self._relay.gone(peer)
             self._machine.node_left(peer, f"its node {agent_hello.host} ({peer}) left the cluster")
             self._left.append(agent_hello.worker)
             self._flush()
@@ -364,7 +442,8 @@ class Controller:
             case actors.Tell(owner_ids, message):
                 self._tell_owners(owner_ids, message)
             case actors.Changed(actor_id, state, node_id):
-                self.view.actor_changed(actor_id, state, node_id)
+                dead = self._directory.find_dead(actor_id) if state == "dead" else None
+                self.view.actor_changed(actor_id, state, node_id, time.time(), dead.cause if dead is not None else "")
 
     def _carry_out(self, action: grants.Action) -> None:
         match action:
@@ -425,3 +504,7 @@ class Controller:
             owner = self._owners.get(owner_id)
             if owner is not None:
                 owner[0].send_nowait(message)
+
+
+def _reply(stream: Stream, request: int, value: Any, failed: str) -> None:
+    stream.send_nowait(m.Answer(request, value, failed))

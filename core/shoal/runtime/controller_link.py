@@ -106,6 +106,8 @@ class ControllerLink:
         ------
         ClusterLostError
             The line was lost, or no answer came in time.
+        ShoalError
+            Whoever was asked says why there is none.
         """
         if self._closed:
             raise ClusterLostError("The connection to the cluster was lost.")
@@ -128,7 +130,11 @@ class ControllerLink:
     def _handle(self, message: m.Message) -> None:
         if isinstance(message, m.Answer | m.NameClaimed):
             answer = self._questions.get(message.request)
-            if answer is not None and not answer.done():
+            if answer is None or answer.done():
+                return
+            if isinstance(message, m.Answer) and message.failed:
+                answer.set_exception(ShoalError(message.failed))
+            else:
                 answer.set_result(message.value if isinstance(message, m.Answer) else message)
         else:
             self._on_message(message)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from shoal.model import messages as m
 from shoal.model.errors import ShoalError
 from shoal.model.explanation import Explanation
-from shoal.model.resources import describe, from_wire
+from shoal.model.resources import describe
 from shoal.runtime import payload as payloads
 from shoal.runtime.work import CREATE, Work
-from shoal.state.shortage import Holder
+from shoal.state.shortage import Holder, Shortage
 from shoal.transport.stream import Stream
 
 if TYPE_CHECKING:
@@ -216,25 +216,15 @@ class Explainer:
         """Explain by what :func:`shoal.state.shortage.find_shortage` has found."""
         if isinstance(shortage, str):
             return Explanation(name, "unknown", shortage)
-        asked, node_id, free, total, holders, reserved, fits, full = shortage
-        if fits:
-            return Explanation(name, "starts", f"there is room on {node_id}: an executor is on its way")
-        amounts = ", ".join(
-            f"{max(0.0, left):g} of {whole:g} {key}" for (key, left), (_, whole) in zip(free, total, strict=True)
-        )
-        words = [detail] if detail else []
-        words.append(f"it needs {describe(from_wire(asked))}; {node_id} comes closest and has {amounts} free")
+        found = Shortage.from_wire(shortage)
+        if found.fits:
+            return Explanation(name, "starts", found.describe())
+        words = "; ".join(filter(None, (detail, found.describe())))
         advice = ["wait for those to end", "ask for less", "add a node"]
-        if reserved:
-            words.append("all nodes with room are set aside for work that has waited long")
-        if full:
-            words.append(
-                "its memory was nearly full: nothing new begins there until some is free, half a minute at most"
-            )
-        if any(holder[0] == "actor" for holder in holders):
+        if any(holder.kind == "actor" for holder in found.holders):
             advice.insert(1, "end actors that are done (`shoal.kill`), or give those that mostly wait `num_cpus=0`")
-        causes = [self._holder(Holder(kind, who, from_wire(part), count)) for kind, who, part, count in holders]
-        return Explanation(name, "needs resources", "; ".join(words), "; ".join(advice), tuple(causes))
+        causes = map(self._holder, found.holders)
+        return Explanation(name, "needs resources", words, "; ".join(advice), tuple(causes))
 
     def _holder(self, holder: Holder) -> Explanation:
         amounts = describe(holder.amounts)

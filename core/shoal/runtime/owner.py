@@ -40,6 +40,7 @@ from shoal.runtime.inbox import Inbox
 from shoal.runtime.last_answers import LastAnswers
 from shoal.runtime.lineage import lineage_of
 from shoal.runtime.memory_reporter import StoreAsker, Stores, name_processes
+from shoal.runtime.owner_answers import OwnerAnswers
 from shoal.runtime.ownership import Ownership
 from shoal.runtime.peers import Peers
 from shoal.runtime.recovery import Recovery
@@ -124,6 +125,7 @@ class Owner(BaseOwner):
         self.tasks = TaskRunner(self)
         self.actors = ActorCaller(self)
         self.explainer = Explainer(self)
+        self._answers = OwnerAnswers(self)
         self.store_asker = StoreAsker(self)
         # What happens most often: bound once, not for each time.
         self._submit_task, self._call_actor, self._drop = self.tasks.submit, self.actors.call, self.ownership.drop
@@ -379,7 +381,9 @@ class Owner(BaseOwner):
     def report(self) -> None:
         """Tell the controller the news now."""
         if self.controller.connected and not self.closing and self.results.stats.changed:
-            self.controller.tell(m.OwnerStats(*self.results.stats.take_changes()))
+            batch = self.results.records.take(self.owner_id)
+            records = (batch.num_records, batch.packed) if batch is not None else (0, b"")
+            self.controller.tell(m.OwnerStats(self.results.stats.take_changes(), *records))
 
     # -- messages ------------------------------------------------------------------------------------------------
 
@@ -414,6 +418,8 @@ class Owner(BaseOwner):
                 self._nodes_changed(message)
             case m.SegmentsSeen():
                 self.segments_seen(message)
+            case m.Ask():
+                self._answers.serve(message)
 
     def segments_seen(self, message: m.SegmentsSeen) -> None:
         """An agent shows us segments of ours; those that we know nothing of are to go."""

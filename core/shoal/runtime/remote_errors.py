@@ -45,11 +45,13 @@ def dump(error: BaseException) -> bytes:
         link = link.__cause__ if follow_cause else None if link.__suppress_context__ else link.__context__
     context = get_current()
     if context is None:  # what is raised elsewhere is raised where it is shown
-        return pickle.dumps([links, _NO_VARIABLES, ""])
+        return pickle.dumps([links, _NO_VARIABLES, "", _summarize(error)])
     captured = _capture(errors) if context.is_last_attempt else _NO_VARIABLES
-    return pickle.dumps([links, captured, context.task_id])
+    return pickle.dumps([links, captured, context.task_id, _summarize(error)])
 
 
+#: Characters of a summary at most.
+MAX_SUMMARY = 300
 _NO_VARIABLES = captured_locals.Captured([], [])
 
 
@@ -62,13 +64,28 @@ def _capture(errors: Sequence[BaseException]) -> captured_locals.Captured:
 
 def without_variables(data: bytes) -> bytes:
     """Return what :func:`dump` would have made without the variables."""
-    links, _, task_id = pickle.loads(data)
-    return pickle.dumps([links, _NO_VARIABLES, task_id])
+    links, _, *rest = pickle.loads(data)
+    return pickle.dumps([links, _NO_VARIABLES, *rest])
+
+
+def summary(data: bytes) -> str:
+    """Return the type and the first line of an error that :func:`dump` has made, without making it again."""
+    text: str = pickle.loads(data)[3]
+    return text
+
+
+def _summarize(error: BaseException) -> str:
+    try:
+        message = str(error)
+    except Exception:  # boundary: user code
+        message = "(its message cannot be had)"
+    name = type(error).__name__
+    return f"{name}: {message}".splitlines()[0][:MAX_SUMMARY] if message else name
 
 
 def load(data: bytes) -> BaseException:
     """Rebuild the error with its traceback and chain."""
-    links, (pickled, scopes), task_id = pickle.loads(data)
+    links, (pickled, scopes), task_id, _ = pickle.loads(data)
     values = Values(pickled, task_id)
     errors: list[tuple[BaseException, bool]] = []
     for number, link in enumerate(links):

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from shoal.model.messages import Payload
 from shoal.observe.cell_progress import CellBook
-from shoal.observe.functions import CANCELLED, FAILED, FunctionStats
+from shoal.observe.functions import CANCELLED, FAILED, FINISHED, FunctionStats
+from shoal.observe.records import CALL, CREATION, TASK, RecordBuffer
 from shoal.runtime import failed_tasks, remote_errors, session
 from shoal.runtime import payload as payloads
 from shoal.runtime.lineage import lineage_of, made_by
@@ -26,6 +27,7 @@ class Results:
         #: Work that has not ended, by the id of its object.
         self._awaited: dict[str, Work] = {}
         self.stats = FunctionStats()
+        self.records = RecordBuffer(time.time() - time.monotonic())
         self.cells = CellBook(time.monotonic, self.stats.note, session.tell_work_watcher)
         #: Called with work that has ended; for whoever counts it.
         self.on_end: dict[str, Callable[[Work], None]] = {}
@@ -33,6 +35,7 @@ class Results:
     def expect(self, work: Work) -> None:
         """Work was submitted."""
         self._awaited[work.object_id] = work
+        work.submitted = time.monotonic()
         work.tally = self.cells.submit(work.recipe.cell, work.target.name)
 
     def awaited(self, work: Work) -> bool:
@@ -94,6 +97,7 @@ class Results:
             self._count_failure(work, payload, seconds, executor)
         elif work.tally is not None:
             work.tally.finish(work.sent, seconds, executor)
+            self._record(work, seconds, executor, FINISHED)
         self._on_news()
         if self.on_end:
             ended = self.on_end.pop(work.task_id, None)
@@ -121,8 +125,19 @@ class Results:
             if payloads.is_error(error):  # it is kept to be shown, not to be looked into
                 error = (payloads.ERROR, remote_errors.without_variables(error[1]))
             cell.note_failure(work.target.name, error)
+        outcome = CANCELLED if work.cancelled else FAILED
         if work.tally is not None:
-            work.tally.fail(work.sent, seconds, executor, CANCELLED if work.cancelled else FAILED)
+            work.tally.fail(work.sent, seconds, executor, outcome)
+        told = payloads.is_error(error) and self.records.error_room > 0
+        self._record(work, seconds, executor, outcome, remote_errors.summary(error[1]) if told else "")
+
+    def _record(self, work: Work, seconds: float, executor: str, outcome: int, error: str = "") -> None:
+        method, recipe = work.target.method, work.recipe
+        kind = TASK if not method else CREATION if method == CREATE else CALL
+        self.records.note(
+            work.task_id, kind, recipe.name, recipe.cell or "", work.submitted, time.monotonic(), seconds, executor,
+            outcome, work.attempt, error,
+        )  # fmt: skip
 
     def _complete_many(self, work: Work, payload: Payload, contained: Sequence[object]) -> None:
         several = payload[0] == payloads.MANY

@@ -108,6 +108,8 @@ class Work:
     yields: Yields | MissingValues | None = None
     #: Whether it has been sent to an executor.
     sent: bool = False
+    #: When it was submitted, in monotonic seconds.
+    submitted: float = 0.0
     #: How often it has been begun before.
     attempt: int = 0
     #: Counts it, from its submission on.

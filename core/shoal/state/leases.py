@@ -22,6 +22,7 @@ Events are methods; the actions they cause gather until :meth:`LeaseMachine.flus
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterable
 
 from shoal.model.placement import SchedulingClass
@@ -223,6 +224,18 @@ class LeaseMachine:
             self.end_lease(lease.lease_id)
         for group in [group for group in self.groups.values() if group.owner_id == owner_id]:
             self.remove_group(group.group_id)
+
+    def waiting(self, limit: int) -> list[tuple[str, SchedulingClass, int, str]]:
+        """Return owner, class, number and actor's id ("" for tasks' leases) of what has no place, *limit* rows."""
+        actors = ((request.owner_id, request.kind, 1, request.actor_id) for request in self._actor_requests.values())
+        # An owner that has leases of a class is served: it would only like more.
+        claims = (
+            (claim.owner_id, claim.kind, claim.missing, "")
+            for claims in self._waiting.values()
+            for claim in claims.values()
+            if not claim.leases
+        )
+        return list(itertools.islice(itertools.chain(actors, claims), limit))
 
     def tick(self, now: float) -> None:
         """Time has passed."""

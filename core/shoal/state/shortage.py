@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shoal.model.placement import SchedulingClass
-from shoal.model.resources import Resources, fits, give, make_resources
+from shoal.model.resources import Resources, describe, fits, from_wire, give, make_resources
 from shoal.state.bundles import Group
 from shoal.state.grants import Lease
 from shoal.state.nodes import Ledger
@@ -41,6 +41,29 @@ class Shortage(NamedTuple):
     fits: bool
     #: All nodes that could hold it take nothing new for the moment: their memory was nearly full.
     full: bool
+
+    def describe(self) -> str:
+        """Say it in words: what it needs, and what the node that comes closest has."""
+        if self.fits:
+            return f"there is room on {self.node_id}: an executor is on its way"
+        amounts = ", ".join(
+            f"{max(0.0, left):g} of {whole:g} {name}"
+            for (name, left), (_, whole) in zip(self.free, self.total, strict=True)
+        )
+        words = [f"it needs {describe(self.asked)}; {self.node_id} comes closest and has {amounts} free"]
+        if self.reserved:
+            words.append("all nodes with room are set aside for work that has waited long")
+        if self.full:
+            words.append(
+                "its memory was nearly full: nothing new begins there until some is free, half a minute at most"
+            )
+        return "; ".join(words)
+
+    @staticmethod
+    def from_wire(fields: Iterable[Any]) -> Shortage:
+        asked, node_id, free, total, holders, reserved, fits, full = fields
+        named = tuple(Holder(kind, who, from_wire(amounts), count) for kind, who, amounts, count in holders)
+        return Shortage(from_wire(asked), node_id, from_wire(free), from_wire(total), named, reserved, fits, full)
 
 
 def find_shortage(places: Places, leases: Mapping[str, Lease], kind: SchedulingClass) -> Shortage | None:

@@ -76,6 +76,11 @@ class Stream:
     def closed(self) -> bool:
         return self._closed
 
+    @property
+    def num_waiting(self) -> int:
+        """How many messages have not been handed to the operating system."""
+        return len(self._outbox)
+
     def send_nowait(self, message: Message) -> None:
         """Queue *message*; it leaves with the next write."""
         if self._closed:

@@ -1,11 +1,16 @@
-"""An owner's counts per function."""
+"""An owner's counts by cell and function: what has changed since it was last asked."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.observe.functions import MAX_NEWS, FunctionStats, Tally
+from shoal.observe.functions import MAX_NEWS, CountsRow, FunctionStats, Tally
+
+
+def row(name: str = "train", cell: str = "", **counts: float) -> CountsRow:
+    order = ("queued", "running", "finished", "failed", "cancelled", "seconds")
+    return (cell, name, *(counts.get(key, 0) for key in order))
 
 
 def end(tally: Tally, *, begun: bool = True, failed: bool = False, seconds: float = 0.0) -> None:
@@ -16,12 +21,13 @@ def test_one_task_from_submission_to_end() -> None:
     stats = FunctionStats()
     train = Tally("train", None, stats.note)
     train.submit()
-    assert stats.take_changes() == (1, (("train", 0, 0, 0, 0.0),))
+    assert stats.take_changes() == (row(queued=1),)
     train.send()
-    assert stats.take_changes() == (0, (("train", 1, 0, 0, 0.0),))
+    assert stats.take_changes() == (row(queued=-1, running=1),)
     end(train, seconds=1.5)
-    assert stats.take_changes() == (0, (("train", 0, 1, 0, 1.5),))
-    assert stats.take_changes() == (0, ())
+    assert stats.take_changes() == (row(running=-1, finished=1, seconds=1.5),)
+    assert stats.take_changes() == ()
+    assert not stats.changed
 
 
 def test_a_task_that_comes_back_is_queued_again() -> None:
@@ -30,7 +36,7 @@ def test_a_task_that_comes_back_is_queued_again() -> None:
     train.submit()
     train.send()
     train.take_back()
-    assert stats.take_changes() == (1, (("train", 0, 0, 0, 0.0),))
+    assert stats.take_changes() == (row(queued=1),)
 
 
 def test_a_task_may_fail_before_it_begins() -> None:
@@ -38,31 +44,18 @@ def test_a_task_may_fail_before_it_begins() -> None:
     train = Tally("train", None, stats.note)
     train.submit()
     end(train, begun=False, failed=True)
-    assert stats.take_changes() == (0, (("train", 0, 0, 1, 0.0),))
+    assert stats.take_changes() == (row(failed=1),)
 
 
-def test_only_what_changed_is_told_and_in_absolute_numbers() -> None:
-    stats = FunctionStats()
-    a, b = Tally("a", None, stats.note), Tally("b", None, stats.note)
-    a.submit()
-    b.submit()
-    stats.take_changes()
-    b.submit()
-    b.submit()
-    b.send()
-    assert stats.take_changes() == (3, (("b", 1, 0, 0, 0.0),))
-
-
-def test_tallies_of_one_name_are_added_up() -> None:
+def test_tallies_of_one_name_are_added_up_but_not_those_of_two_cells() -> None:
     stats = FunctionStats()
     first, second = Tally("train", None, stats.note), Tally("train", None, stats.note)
-    for tally in (first, second):
+    other = Tally("train", None, stats.note, "In[3]#ab")
+    for tally in (first, second, other):
         tally.submit()
         tally.send()
     end(first, seconds=1.0)
-    assert stats.take_changes() == (0, (("train", 1, 1, 0, 1.0),))
-    end(second, failed=True, seconds=2.0)
-    assert stats.take_changes() == (0, (("train", 0, 1, 1, 3.0),))
+    assert stats.take_changes() == (row(running=1, finished=1, seconds=1.0), row(cell="In[3]#ab", running=1))
 
 
 def test_few_tallies_wait_to_be_added_up() -> None:
@@ -72,25 +65,36 @@ def test_few_tallies_wait_to_be_added_up() -> None:
         tally.submit()
         end(tally, begun=False, seconds=1.0)
     assert len(stats._news) < MAX_NEWS
-    assert stats.take_changes() == (0, (("train", 0, 3 * MAX_NEWS, 0, 3.0 * MAX_NEWS),))
+    assert stats.take_changes() == (row(finished=3 * MAX_NEWS, seconds=3.0 * MAX_NEWS),)
     assert not stats.changed
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["finish", "fail", "drop", "return"])), max_size=40))
-def test_counts_add_up_when_all_is_done(tasks: list[tuple[str, str]]) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["finish", "fail", "drop", "return"])), max_size=40),
+    st.integers(1, 5),
+)
+def test_counts_add_up_when_all_is_done(tasks: list[tuple[str, str]], often: int) -> None:
     stats = FunctionStats()
     tallies = {name: Tally(name, None, stats.note) for name in "abc"}
+    totals = {name: [0.0] * 6 for name in "abc"}
+
+    def take() -> None:
+        for _, name, *counts in stats.take_changes():
+            totals[name] = [before + change for before, change in zip(totals[name], counts, strict=True)]
+
     for name, _ in tasks:
         tallies[name].submit()
-    for name, fate in tasks:
+    for number, (name, fate) in enumerate(tasks):
         tally = tallies[name]
         if fate == "return":
             tally.send()
             tally.take_back()
         if fate != "drop":
             tally.send()
+        if number % often == 0:
+            take()
         end(tally, begun=fate != "drop", failed=fate in ("fail", "drop"), seconds=1.0)
-    queued, rows = stats.take_changes()
-    assert queued == 0
-    assert sum(finished + failed for _, _, finished, failed, _ in rows) == len(tasks)
-    assert all(running == 0 and finished + failed == seconds for _, running, finished, failed, seconds in rows)
+    take()
+    assert all(queued == running == 0 for queued, running, *_ in totals.values())
+    assert sum(finished + failed for _, _, finished, failed, *_ in totals.values()) == len(tasks)
+    assert all(finished + failed == seconds for _, _, finished, failed, _, seconds in totals.values())

@@ -1,0 +1,114 @@
+"""What an owner answers when it is asked through the controller: by the panel, or by another driver."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from shoal.model import messages as m
+from shoal.model.errors import ShoalError
+from shoal.observe.records import CALL, CREATION, KINDS, TASK
+from shoal.runtime.work import CREATE
+
+if TYPE_CHECKING:
+    from shoal.runtime.owner import Owner
+    from shoal.runtime.work import Work
+
+#: Rows of one answer at most, whatever is asked for.
+MAX_ROWS = 10_000
+#: Seconds that an explanation may take.
+EXPLAIN_SECONDS = 5.0
+
+
+class PendingWork(NamedTuple):
+    """A task or call that has not ended. ``submitted`` is in Unix seconds; ``state`` is ``queued`` or ``running``.
+
+    ``executor`` is where it was sent, as :class:`shoal.observe.records.Record` has it; "" if it was not.
+    """
+
+    task_id: str
+    object_id: str
+    kind: str
+    function: str
+    cell: str
+    state: str
+    submitted: float
+    attempt: int
+    executor: str
+
+
+class OwnerAnswers:
+    """See the module's description. Lives on the owner's event loop."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._topics: dict[str, Callable[..., Any]] = {
+            "pending": self._pending,
+            "cancel_cell": self._cancel_cell,
+            "cancel_task": self._cancel_task,
+        }
+
+    def serve(self, question: m.Ask) -> None:
+        """Answer a question that the controller has passed on."""
+        if question.topic == "explain":
+            self._owner.start_soon(self._explain(question))
+            return
+        answer = self._topics.get(question.topic)
+        if answer is None:
+            self._reply(question, None, f"an owner knows nothing of `{question.topic}`")
+            return
+        try:
+            self._reply(question, answer(*question.details))
+        except (TypeError, ValueError, ShoalError) as error:
+            self._reply(question, None, str(error))
+
+    def _reply(self, question: m.Ask, value: Any, failed: str = "") -> None:
+        self._owner.controller.tell(m.Answer(question.request, value, failed))
+
+    async def _explain(self, question: m.Ask) -> None:
+        topic, subject = (str(detail) for detail in question.details)
+        try:
+            found = await self._owner.explainer.explain(topic, subject, (), EXPLAIN_SECONDS)
+            self._reply(question, found.to_wire())
+        except Exception as error:  # boundary: whoever asked is told
+            self._reply(question, None, f"{type(error).__name__}: {error}")
+
+    def _pending(self, limit: int) -> tuple[tuple[Any, ...], ...]:
+        offset = time.time() - time.monotonic()
+        works = self._owner.results.pending()[: min(limit, MAX_ROWS)]
+        return tuple(self._pending_row(work, offset) for work in works)
+
+    def _pending_row(self, work: Work, offset: float) -> PendingWork:
+        method, recipe = work.target.method, work.recipe
+        kind = KINDS[TASK if not method else CREATION if method == CREATE else CALL]
+        return PendingWork(
+            work.task_id,
+            work.object_id,
+            kind,
+            recipe.name,
+            recipe.cell or "",
+            "running" if work.sent else "queued",
+            work.submitted + offset,
+            work.attempt,
+            self._executor_of(work) if work.sent else "",
+        )
+
+    def _executor_of(self, work: Work) -> str:
+        owner = self._owner
+        address = owner.actors.address_of(work.task_id) if work.target.method else owner.tasks.address_of(work.task_id)
+        stream = owner.peers.stream(address) if address else None
+        return stream.peer_id if stream is not None else address
+
+    def _cancel_cell(self, tag: str, force: bool) -> int:
+        """Cancel a cell's work; returns how much of it there was."""
+        works = [work for work in self._owner.results.pending() if work.recipe.cell == tag]
+        self._owner.cancel_cell(tag, force=force)
+        return len(works)
+
+    def _cancel_task(self, task_id: str, force: bool) -> int:
+        for work in self._owner.results.pending():
+            if work.task_id == task_id:
+                self._owner.cancel(work.object_id, force=force)
+                return 1
+        return 0

@@ -1,0 +1,44 @@
+"""Questions for an owner or a node that go through the controller: who asks need not know where they are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from shoal.model import messages as m
+
+#: Answers one question; ``reply(value, failed)`` is called once.
+Reply = Callable[[Any, str], None]
+
+
+class Relay:
+    """Questions that have been passed on and wait for their answers. Lives on the controller's event loop."""
+
+    def __init__(self, send: Callable[[str, m.Message], bool]) -> None:
+        """``send(target, message)`` returns whether there is such an owner or node."""
+        self._send = send
+        self._numbers = itertools.count(1)
+        #: Who waits for which answer, and from whom it is to come.
+        self._waiting: dict[int, tuple[str, Reply]] = {}
+
+    def ask(self, question: m.Ask, reply: Reply) -> None:
+        """Pass a question on to its target."""
+        number = next(self._numbers)
+        self._waiting[number] = (question.target, reply)
+        if not self._send(question.target, m.Ask(number, question.topic, question.details)):
+            self.gone(question.target)
+
+    def answered(self, target: str, answer: m.Answer) -> None:
+        """A target has answered."""
+        asked, reply = self._waiting.get(answer.request, ("", None))
+        if reply is not None and asked == target:
+            del self._waiting[answer.request]
+            reply(answer.value, answer.failed)
+
+    def gone(self, target: str) -> None:
+        """A target has left, or was not there: who waits for it is told."""
+        for number, (asked, reply) in list(self._waiting.items()):
+            if asked == target:
+                del self._waiting[number]
+                reply(None, f"`{target}` is not in this cluster (any more)")
