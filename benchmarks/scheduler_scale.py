@@ -16,10 +16,10 @@ import sys
 import time
 from collections.abc import Callable
 
+from shoal.machines import grants, leases, tasks
+from shoal.machines.bundles import Group
 from shoal.model.placement import SchedulingClass
 from shoal.model.resources import make_resources
-from shoal.state import grants, leases, tasks
-from shoal.state.bundles import Group
 
 NUM_OWNERS = 64
 CPUS_PER_NODE = 8

@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
+from shoal.machines import actors, grants, leases, pool, tasks
+from shoal.machines.bundles import Group
+from shoal.machines.calls import ActorCalls, Call
 from shoal.model import messages as m
 from shoal.model.placement import Placement, SchedulingClass
 from shoal.model.resources import Resources, make_resources
-from shoal.state import actors, grants, leases, pool, tasks
-from shoal.state.bundles import Group
-from shoal.state.calls import ActorCalls, Call
 
 CPU = SchedulingClass(make_resources({"num_cpus": 1}))
 HALF = SchedulingClass(make_resources({"num_cpus": 0.5}))

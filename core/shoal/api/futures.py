@@ -13,10 +13,10 @@ from shoal.api.iteration import map as map_in_chunks
 from shoal.api.remote import RemoteFunction, remote
 from shoal.api.session import owner_or_init
 from shoal.api.values import cancel, get
+from shoal.machines.objects import Entry
 from shoal.model.errors import OptionError, TaskCancelledError
 from shoal.model.options import TaskOptions, is_number, with_changes
 from shoal.runtime.refs import ObjectRef
-from shoal.state.objects import Entry
 
 if TYPE_CHECKING:
     from shoal.runtime.base_owner import BaseOwner

@@ -16,11 +16,11 @@ from typing import Any
 from shoal.api.remote import RemoteFunction, remote
 from shoal.api.session import owner_or_init
 from shoal.api.values import as_refs, cancel, check_timeout, get, wait
+from shoal.machines.objects import Entry
 from shoal.model.errors import GetTimeoutError, OptionError
 from shoal.model.options import is_number
 from shoal.runtime import remote_errors
 from shoal.runtime.refs import ObjectRef
-from shoal.state.objects import Entry
 
 #: Seconds of work that one chunk should hold: long beside what sending it costs, short beside a person's patience.
 CHUNK_SECONDS = 0.03

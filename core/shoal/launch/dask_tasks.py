@@ -15,6 +15,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.worker import Worker, get_worker
 from distributed.worker_state_machine import SecedeEvent
 
+from shoal.machines.objects import Entry
 from shoal.model.errors import ConnectError, SerializationError, ShoalError
 from shoal.model.ids import random_id
 from shoal.model.messages import Payload
@@ -24,7 +25,6 @@ from shoal.runtime.owner import Owner, OwnerConfig
 from shoal.runtime.refs import ObjectRef
 from shoal.runtime.serialization import dumps
 from shoal.runtime.store import Store
-from shoal.state.objects import Entry
 from shoal.transport.comms import address_host
 
 #: Seconds after which a task that waits for a value no longer counts as one that uses a thread of its Dask worker.

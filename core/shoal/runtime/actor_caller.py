@@ -7,6 +7,7 @@ import dataclasses
 import threading
 from typing import TYPE_CHECKING
 
+from shoal.machines.calls import ActorCalls, Call
 from shoal.model import messages as m
 from shoal.model.errors import (
     ActorDiedError,
@@ -19,7 +20,6 @@ from shoal.model.options import ActorOptions
 from shoal.runtime import payload as payloads
 from shoal.runtime.task_runner import LOST_GRACE, cancelled, define, definitions
 from shoal.runtime.work import Work
-from shoal.state.calls import ActorCalls, Call
 
 if TYPE_CHECKING:
     from shoal.runtime.owner import Owner

@@ -20,6 +20,8 @@ from typing import Any
 
 import psutil
 
+from shoal.machines import pool
+from shoal.machines.devices import DeviceShares
 from shoal.model import messages as m
 from shoal.model.amounts import format_nbytes
 from shoal.model.errors import ConnectError
@@ -39,8 +41,6 @@ from shoal.runtime.store import Limits, Store
 from shoal.runtime.template_config import TemplateConfig
 from shoal.runtime.template_process import Process, TemplateProcess, spawn_template
 from shoal.runtime.versions import versions_here
-from shoal.state import pool
-from shoal.state.devices import DeviceShares
 from shoal.transport.comms import Security, address_host, connect
 from shoal.transport.stream import Comm, Stream
 

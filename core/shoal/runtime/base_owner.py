@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from shoal.machines import objects
 from shoal.model import messages as m
 from shoal.model.errors import (
     ClusterLostError,
@@ -39,7 +40,6 @@ from shoal.runtime.store import Store, is_here
 from shoal.runtime.waiting import NotReadyError, Waiter
 from shoal.runtime.work import STOP, Target, Work, take_dependencies
 from shoal.runtime.yields import ObjectRefGenerator, Yields
-from shoal.state import objects
 
 #: Tasks that may wait for one another in a row. Each holds a process while it waits.
 MAX_DEPTH = 128

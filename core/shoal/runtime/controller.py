@@ -9,6 +9,9 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from shoal.machines import actors, grants, leases
+from shoal.machines.bundles import Group
+from shoal.machines.shortage import Holder, Shortage, find_group_shortage, find_shortage
 from shoal.model import messages as m
 from shoal.model.placement import SchedulingClass, class_from_wire
 from shoal.model.resources import Resources, describe, from_wire
@@ -21,9 +24,6 @@ from shoal.runtime.relay import Relay
 from shoal.runtime.scope import Scope
 from shoal.runtime.versions import versions_here
 from shoal.runtime.watchers import Watchers
-from shoal.state import actors, grants, leases
-from shoal.state.bundles import Group
-from shoal.state.shortage import Holder, Shortage, find_group_shortage, find_shortage
 from shoal.transport.stream import Comm, Stream
 
 logger = logging.getLogger("shoal")

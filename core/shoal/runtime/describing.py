@@ -20,12 +20,12 @@ _LOST = (ClusterLostError, NotInitializedError, ObjectLostError, OwnerDiedError)
 MOMENT = 0.05
 
 if TYPE_CHECKING:
+    from shoal.machines.objects import Entry
     from shoal.model.messages import Payload
     from shoal.runtime.base_owner import BaseOwner
     from shoal.runtime.refs import ObjectRef
     from shoal.runtime.work import Work
     from shoal.runtime.yields import Yields
-    from shoal.state.objects import Entry
 
 
 def describe_ref(ref: ObjectRef) -> Description:

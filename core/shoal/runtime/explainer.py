@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from shoal.machines.shortage import Holder, Shortage
 from shoal.model import messages as m
 from shoal.model.errors import ShoalError
 from shoal.model.explanation import Explanation
 from shoal.model.resources import describe
 from shoal.runtime import payload as payloads
 from shoal.runtime.work import CREATE, Work
-from shoal.state.shortage import Holder, Shortage
 from shoal.transport.stream import Stream
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class Explainer:
     # -- resources -----------------------------------------------------------------------------------------------
 
     def _short(self, name: str, shortage: Any, detail: str = "") -> Explanation:
-        """Explain by what :func:`shoal.state.shortage.find_shortage` has found."""
+        """Explain by what :func:`shoal.machines.shortage.find_shortage` has found."""
         if isinstance(shortage, str):
             return Explanation(name, "unknown", shortage)
         found = Shortage.from_wire(shortage)

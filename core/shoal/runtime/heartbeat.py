@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 
-from shoal.state.silence import Silence
+from shoal.machines.silence import Silence
 from shoal.transport.stream import Stream
 
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any
 
+from shoal.machines import objects
+from shoal.machines.actors import Key, Name, as_claimed
 from shoal.model import messages as m
 from shoal.model.errors import ActorDiedError, NotInitializedError
 from shoal.model.explanation import Explanation
@@ -32,8 +34,6 @@ from shoal.runtime.refs import ObjectRef
 from shoal.runtime.results import Results
 from shoal.runtime.work import STOP, Target, Work
 from shoal.runtime.yields import Yields
-from shoal.state import objects
-from shoal.state.actors import Key, Name, as_claimed
 
 #: What stands for addresses, nodes and executors.
 INLINE = "inline"

@@ -16,8 +16,8 @@ from shoal.runtime.refs import ObjectRef
 from shoal.runtime.work import Work
 
 if TYPE_CHECKING:
+    from shoal.machines.objects import ObjectTable
     from shoal.model.messages import Payload
-    from shoal.state.objects import ObjectTable
 
 #: Works in a row, and bytes of small values in all, that one lineage may hold on to.
 MAX_DEPTH, MAX_NBYTES = 1_000, 16 << 20

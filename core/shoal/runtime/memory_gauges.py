@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from shoal.state.memory_watch import Gauge
+from shoal.machines.memory_watch import Gauge
 
 #: What the two are called in messages, in which "… was nearly full" follows.
 MACHINE, CONTAINER = "the node's memory", "the memory of the node's container"

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from shoal.machines.objects import Entry
 from shoal.model import messages as m
 from shoal.model.cells import cell_name
 from shoal.model.errors import ObjectStoreFullError, ShoalError
@@ -17,7 +18,6 @@ from shoal.runtime.lineage import origin_of
 from shoal.runtime.store import COPY_SUFFIX, segment_nbytes
 from shoal.runtime.variables import get_namespace
 from shoal.runtime.work import CREATE, Work
-from shoal.state.objects import Entry
 
 if TYPE_CHECKING:
     from shoal.runtime.base_owner import BaseOwner

@@ -1,7 +1,7 @@
 """The memory watch of a node: looks at its memory, and has an executor ended before the kernel ends anybody.
 
-The policy is :mod:`shoal.state.memory_watch`; this reads the numbers and carries it out. Several limits count, and the
-one that is nearest decides:
+The policy is :mod:`shoal.machines.memory_watch`; this reads the numbers and carries it out. Several limits count, and
+the one that is nearest decides:
 
 * the machine's memory, and that of each container around the node, with all that runs there;
 * the node's *share*: ``SHOAL_MEMORY_LIMIT`` bytes (0 for none), or else the ``memory_limit`` of its Dask worker, if
@@ -30,13 +30,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from shoal.model import messages as m
-from shoal.model.amounts import format_nbytes
-from shoal.runtime.begun import BegunMark
-from shoal.runtime.environment import NodeSettings
-from shoal.runtime.memory_gauges import Gauges
-from shoal.runtime.process_memory import find_groups, private_memory, roughly
-from shoal.state.memory_watch import (
+from shoal.machines.memory_watch import (
     ACTOR,
     COOL_DOWN,
     IDLE,
@@ -51,7 +45,13 @@ from shoal.state.memory_watch import (
     judge,
     next_look,
 )
-from shoal.state.pool import ExecutorPool
+from shoal.machines.pool import ExecutorPool
+from shoal.model import messages as m
+from shoal.model.amounts import format_nbytes
+from shoal.runtime.begun import BegunMark
+from shoal.runtime.environment import NodeSettings
+from shoal.runtime.memory_gauges import Gauges
+from shoal.runtime.process_memory import find_groups, private_memory, roughly
 
 logger = logging.getLogger("shoal")
 

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from shoal.machines import objects
 from shoal.model import messages as m
 from shoal.model.errors import (
     ClusterLostError,
@@ -52,7 +53,6 @@ from shoal.runtime.task_runner import TIMEOUT_GRACE, TaskRunner
 from shoal.runtime.versions import versions_here
 from shoal.runtime.work import Target, Work
 from shoal.runtime.yields import Yields
-from shoal.state import objects
 from shoal.transport.comms import Security
 from shoal.transport.stream import Stream
 

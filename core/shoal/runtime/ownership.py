@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from shoal.machines import objects
 from shoal.model import messages as m
 from shoal.model.errors import ObjectLostError, OwnerDiedError
 from shoal.runtime import payload as payloads
 from shoal.runtime.context import get_current
 from shoal.runtime.peers import Peers
 from shoal.runtime.refs import ObjectRef
-from shoal.state import objects
 from shoal.transport.stream import Stream
 
 if TYPE_CHECKING:

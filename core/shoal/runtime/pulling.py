@@ -1,7 +1,7 @@
 """Copies of segments from other nodes, in pieces.
 
 A segment is read from whom its home says: itself, or another node that has a copy already (see
-:mod:`shoal.state.sources`). The agent of a node pulls for all processes there, into its store, and is then a source
+:mod:`shoal.machines.sources`). The agent of a node pulls for all processes there, into its store, and is then a source
 itself; a driver on a machine without a node pulls for itself, into memory of its own.
 """
 

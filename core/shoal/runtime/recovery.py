@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from shoal.machines.objects import Entry
 from shoal.model import messages as m
 from shoal.model.errors import ObjectLostError
 from shoal.model.ids import new_object_id
@@ -15,7 +16,6 @@ from shoal.runtime import payload as payloads
 from shoal.runtime.lineage import BORROWED, STORED, Lineage, Origin
 from shoal.runtime.refs import ObjectRef
 from shoal.runtime.work import Work
-from shoal.state.objects import Entry
 
 if TYPE_CHECKING:
     from shoal.runtime.owner import Owner

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from shoal.machines.objects import ObjectTable
 from shoal.model.messages import Payload
 from shoal.observe.cell_progress import CellBook
 from shoal.observe.functions import CANCELLED, FAILED, FINISHED, FunctionStats
@@ -13,7 +14,6 @@ from shoal.runtime import failed_tasks, remote_errors, session
 from shoal.runtime import payload as payloads
 from shoal.runtime.lineage import lineage_of, made_by
 from shoal.runtime.work import CREATE, Work
-from shoal.state.objects import ObjectTable
 
 
 class Results:

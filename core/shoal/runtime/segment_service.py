@@ -7,6 +7,8 @@ import os
 import time
 from collections.abc import Callable
 
+from shoal.machines import sources
+from shoal.machines.strays import Strays
 from shoal.model import messages as m
 from shoal.model.errors import ObjectLostError, ObjectStoreFullError, ShoalError
 from shoal.runtime.lending import Lending, map_for_reading
@@ -14,8 +16,6 @@ from shoal.runtime.peers import Peers
 from shoal.runtime.pulling import SegmentPuller
 from shoal.runtime.scope import Scope
 from shoal.runtime.store import COPY_SUFFIX, Draft, Store, is_copy, is_full, is_segment_here
-from shoal.state import sources
-from shoal.state.strays import Strays
 from shoal.transport.comms import Security
 from shoal.transport.stream import Stream
 

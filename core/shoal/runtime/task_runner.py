@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from shoal.machines import tasks
 from shoal.model import messages as m
 from shoal.model.cells import cell_name
 from shoal.model.errors import ExecutorCrashedError, OutOfMemoryError, ShoalError, TaskCancelledError
@@ -12,7 +13,6 @@ from shoal.model.placement import ANYWHERE, Placement, SchedulingClass, class_fr
 from shoal.runtime import payload as payloads
 from shoal.runtime.store import segment_nbytes
 from shoal.runtime.work import Work
-from shoal.state import tasks
 from shoal.transport.stream import Stream
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from shoal.machines.objects import Entry
     from shoal.model.messages import Payload
-    from shoal.state.objects import Entry
 
 
 class NotReadyError(Exception):

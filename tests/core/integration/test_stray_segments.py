@@ -11,7 +11,7 @@ import pytest
 from distributed import LocalCluster
 
 import shoal
-from shoal.state import strays
+from shoal.machines import strays
 
 
 def test_what_a_killed_executor_had_written_is_freed_though_it_could_tell_nobody(monkeypatch, tmp_path, wait_until):

@@ -40,7 +40,7 @@ class Watched:
 
     async def until(self, true: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         async with asyncio.timeout(TIMEOUT):
-            while not true(self.watch.snapshot):
+            while not true(self.watch.snapshot):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         return self.watch.snapshot
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from shoal.machines.memory_watch import THRESHOLD
 from shoal.runtime.environment import NodeSettings
 from shoal.runtime.memory_gauges import CONTAINER, MACHINE, Gauges
 from shoal.runtime.memory_watch import MemorySettings, memory_settings
-from shoal.state.memory_watch import THRESHOLD
 
 MIB = 1 << 20
 UNLIMITED_V1 = str((1 << 63) - 4096)

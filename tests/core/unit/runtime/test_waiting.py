@@ -8,9 +8,9 @@ import time
 
 import pytest
 
+from shoal.machines.objects import Entry
 from shoal.model.messages import Payload
 from shoal.runtime.waiting import Waiter
-from shoal.state.objects import Entry
 
 
 def ready(number: int, payload: Payload = ("i", b"")) -> Entry:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shoal.machines.bundles import plan
+from shoal.machines.nodes import Ledger
 from shoal.model.placement import STRATEGIES
 from shoal.model.resources import fits, make_resources, take
-from shoal.state.bundles import plan
-from shoal.state.nodes import Ledger
 
 
 def cpus(*amounts: float) -> list[tuple[tuple[str, float], ...]]:

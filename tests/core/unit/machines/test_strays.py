@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shoal.state.strays import GRACE, MAX_PAUSE, Strays
+from shoal.machines.strays import GRACE, MAX_PAUSE, Strays
 
 
 def test_a_segment_is_shown_after_a_while_and_then_ever_more_rarely() -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from shoal.machines.actors import MAX_DEAD, ActorDirectory, Changed, Name, Place, Tell, Unplace, as_claimed
 from shoal.model.messages import ActorAlive, ActorDead, ActorRestarting, CreateActor
-from shoal.state.actors import MAX_DEAD, ActorDirectory, Changed, Name, Place, Tell, Unplace, as_claimed
 
 KEY = ("", "counter")
 

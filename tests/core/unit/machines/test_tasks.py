@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shoal.model.placement import SchedulingClass
-from shoal.model.resources import make_resources
-from shoal.state.tasks import (
+from shoal.machines.tasks import (
     IDLE_KEEP,
     MAX_DEPTH,
     MAX_WANTED,
@@ -24,6 +22,8 @@ from shoal.state.tasks import (
     Task,
     TaskMachine,
 )
+from shoal.model.placement import SchedulingClass
+from shoal.model.resources import make_resources
 
 CPU = SchedulingClass(make_resources({"num_cpus": 1}))
 GPU = SchedulingClass(make_resources({"num_gpus": 1}))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from shoal.machines.bundles import Group
+from shoal.machines.grants import Lease
+from shoal.machines.nodes import Ledger
+from shoal.machines.places import Places
 from shoal.model.placement import SchedulingClass
 from shoal.model.resources import Resources, describe, fits, from_wire, give, make_resources
-from shoal.state.bundles import Group
-from shoal.state.grants import Lease
-from shoal.state.nodes import Ledger
-from shoal.state.places import Places
 
 #: Holders that are listed by name; the rest is added up.
 MAX_HOLDERS = 8

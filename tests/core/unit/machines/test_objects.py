@@ -7,7 +7,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.state.objects import Action, Entry, Free, LetGo, ObjectTable
+from shoal.machines.objects import Action, Entry, Free, LetGo, ObjectTable
 
 VALUE = ("i", b"value")
 

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.state.calls import ActorCalls, Call
+from shoal.machines.calls import ActorCalls, Call
 
 
 def add(calls: ActorCalls, number: int, ready: bool = True) -> Call:

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from shoal.state.pool import Action, Bound, Died, ExecutorPool, Kill, Spawn
+from shoal.machines.pool import Action, Bound, Died, ExecutorPool, Kill, Spawn
 
 
 def make_pool(num_cpus: int = 1) -> ExecutorPool:

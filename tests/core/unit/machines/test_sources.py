@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from shoal.state.sources import MAX_READERS, Drop, Lend, Sources
+from shoal.machines.sources import MAX_READERS, Drop, Lend, Sources
 
 HOME = "tls://home"
 

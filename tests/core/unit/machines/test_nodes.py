@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shoal.machines.nodes import Ledger, NodeIndex
 from shoal.model.resources import fits, give, make_resources, take
-from shoal.state.nodes import Ledger, NodeIndex
 
 AMOUNTS = st.fixed_dictionaries({"num_cpus": st.integers(0, 4)}, optional={"num_gpus": st.integers(1, 3)})
 

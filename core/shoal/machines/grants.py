@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from shoal.machines.bundles import Group
+from shoal.machines.nodes import Ledger
 from shoal.model.placement import SchedulingClass
 from shoal.model.resources import Resources
-from shoal.state.bundles import Group
-from shoal.state.nodes import Ledger
 
 
 @dataclasses.dataclass(slots=True, eq=False)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 
+from shoal.machines import bundles
+from shoal.machines.bundles import Group
+from shoal.machines.nodes import CPUS, Ledger, NodeIndex
 from shoal.model.placement import SchedulingClass
 from shoal.model.resources import Resources, fits, make_resources, take
-from shoal.state import bundles
-from shoal.state.bundles import Group
-from shoal.state.nodes import CPUS, Ledger, NodeIndex
 
 #: Nodes that a placement group is tried on before all others.
 FIRST_TRY = 256

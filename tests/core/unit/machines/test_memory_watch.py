@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.state.memory_watch import (
+from shoal.machines.memory_watch import (
     ACTOR,
     BASE,
     COOL_DOWN,

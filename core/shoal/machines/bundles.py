@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
+from shoal.machines.nodes import CPUS, Ledger
 from shoal.model.resources import Resources, fits, give, make_resources, take
-from shoal.state.nodes import CPUS, Ledger
 
 
 @dataclasses.dataclass(slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from shoal.machines.bundles import Group
+from shoal.machines.grants import Action, ActorRequest, AskBack, CannotRun, End, Grant, GroupReady, Lease, Lost, Start
+from shoal.machines.leases import PATIENCE, RESERVATION, LeaseMachine
 from shoal.model.placement import Placement, SchedulingClass
 from shoal.model.resources import make_resources
-from shoal.state.bundles import Group
-from shoal.state.grants import Action, ActorRequest, AskBack, CannotRun, End, Grant, GroupReady, Lease, Lost, Start
-from shoal.state.leases import PATIENCE, RESERVATION, LeaseMachine
 
 CPU = SchedulingClass(make_resources({"num_cpus": 1}))
 TWO_CPUS = SchedulingClass(make_resources({"num_cpus": 2}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.state.devices import DeviceShares
+from shoal.machines.devices import DeviceShares
 
 
 def test_whole_devices_are_given_to_one_lease_alone() -> None:

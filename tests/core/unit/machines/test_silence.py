@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shoal.state.silence import Silence
+from shoal.machines.silence import Silence
 
 
 def look(silence: Silence, heard: dict[str, float], now: float) -> tuple[list[str], list[str], list[str]]:

@@ -6,11 +6,11 @@ from random import Random
 
 import pytest
 
+from shoal.machines.bundles import Group
+from shoal.machines.grants import ActorRequest, AskBack, CannotRun, End, GroupFailed, GroupReady, Lease, Lost, Start
+from shoal.machines.leases import LeaseMachine
 from shoal.model.placement import Placement, SchedulingClass
 from shoal.model.resources import make_resources
-from shoal.state.bundles import Group
-from shoal.state.grants import ActorRequest, AskBack, CannotRun, End, GroupFailed, GroupReady, Lease, Lost, Start
-from shoal.state.leases import LeaseMachine
 
 ONE = make_resources({"num_cpus": 1})
 CPU = SchedulingClass(ONE)

@@ -25,11 +25,9 @@ import heapq
 import itertools
 from collections.abc import Iterable
 
-from shoal.model.placement import SchedulingClass
-from shoal.model.resources import Resources, fits, give, take
-from shoal.state import bundles
-from shoal.state.bundles import Group
-from shoal.state.grants import (
+from shoal.machines import bundles
+from shoal.machines.bundles import Group
+from shoal.machines.grants import (
     Action,
     ActorRequest,
     AskBack,
@@ -43,8 +41,10 @@ from shoal.state.grants import (
     Lost,
     Start,
 )
-from shoal.state.nodes import CPUS, Ledger
-from shoal.state.places import Places
+from shoal.machines.nodes import CPUS, Ledger
+from shoal.machines.places import Places
+from shoal.model.placement import SchedulingClass
+from shoal.model.resources import Resources, fits, give, take
 
 #: Grants that may go past a request that found no room before nodes are set aside for it.
 PATIENCE = 16

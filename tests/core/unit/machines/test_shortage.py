@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from shoal.machines.bundles import Group
+from shoal.machines.grants import ActorRequest, Start
+from shoal.machines.leases import LeaseMachine
+from shoal.machines.shortage import MAX_HOLDERS, Holder, find_group_shortage, find_shortage
 from shoal.model.placement import Placement, SchedulingClass
 from shoal.model.resources import make_resources
-from shoal.state.bundles import Group
-from shoal.state.grants import ActorRequest, Start
-from shoal.state.leases import LeaseMachine
-from shoal.state.shortage import MAX_HOLDERS, Holder, find_group_shortage, find_shortage
 
 CPU = SchedulingClass(make_resources({"num_cpus": 1}))
 TWO = SchedulingClass(make_resources({"num_cpus": 2}))
