@@ -134,9 +134,12 @@ class Results:
     def _record(self, work: Work, seconds: float, executor: str, outcome: int, error: str = "") -> None:
         method, recipe = work.target.method, work.recipe
         kind = TASK if not method else CREATION if method == CREATE else CALL
+        now = time.monotonic()
         self.records.note(
-            work.task_id, kind, recipe.name, recipe.cell or "", work.submitted, time.monotonic(), seconds, executor,
-            outcome, work.attempt, error,
+            (
+                work.task_id, kind, recipe.name, recipe.cell or "", work.submitted, now, seconds, executor, outcome,
+                work.attempt, error,
+            )
         )  # fmt: skip
 
     def _complete_many(self, work: Work, payload: Payload, contained: Sequence[object]) -> None:

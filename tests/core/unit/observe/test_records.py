@@ -33,7 +33,7 @@ rows = st.tuples(
 def test_what_is_noted_is_read(noted: list[tuple]) -> None:
     buffer = RecordBuffer(OFFSET)
     for row in noted:
-        buffer.note(*row)
+        buffer.note(row)
     batch = buffer.take("owner-1")
     assert batch is not None and batch.num_records == len(noted) and not buffer
     for row, record in zip(noted, records_of([batch]), strict=True):
@@ -48,7 +48,7 @@ def test_what_is_noted_is_read(noted: list[tuple]) -> None:
 
 
 def note(buffer: RecordBuffer, number: int, error: str = "") -> None:
-    buffer.note(f"task-ab-{number}", 0, "f", "", 1.0, 2.0, 0.5, "exec-1", 0, 0, error)
+    buffer.note((f"task-ab-{number}", 0, "f", "", 1.0, 2.0, 0.5, "exec-1", 0, 0, error))
 
 
 def test_nothing_noted_is_no_batch() -> None:
