@@ -10,7 +10,7 @@ from typing import Any
 
 from shoal.model import messages as m
 from shoal.model.placement import SchedulingClass, class_from_wire
-from shoal.model.resources import Resources, from_wire
+from shoal.model.resources import from_wire
 from shoal.observe.cluster_view import ClusterView
 from shoal.runtime.environment import silence_limit
 from shoal.runtime.heartbeat import Heartbeat
@@ -48,10 +48,8 @@ class Controller:
         self._scope = Scope(f"controller {cluster_id}")
         self._heartbeat = Heartbeat(silence_limit(), self._give_up, self._suspect)
         self._beating = False
-        #: What Dask uses of each node.
-        self._busy: dict[str, Resources] = {}
-        #: Nodes that are to leave.
-        self._draining: set[str] = set()
+        #: Nodes that are to leave, and who wants it: the ids of owners; "" for the process that the controller is in.
+        self._draining: dict[str, set[str]] = {}
 
     async def serve(self, comm: Comm) -> None:
         """Serve a stream that the Dask scheduler has accepted for us, to its end."""
@@ -70,21 +68,25 @@ class Controller:
         }
         return self.view.snapshot(time.time(), used)
 
-    def drain(self, node_id: str, draining: bool) -> None:
-        """Give a node no new work and have it back what it lends, as that ends; or let it have work again."""
-        node = self._machine.nodes.get(node_id)
-        if node is None:
+    def drain(self, node_id: str, draining: bool, owner_id: str = "") -> None:
+        """Give a node no new work, and have its tasks' leases back as those end; or let it have work again.
+
+        It has work again when nobody wants it to leave any more; what an owner wants ends with it.
+        """
+        if node_id not in self._machine.nodes:
             return
+        wanted_by = self._draining.setdefault(node_id, set())
         if draining:
-            self._draining.add(node_id)
+            wanted_by.add(owner_id)
         else:
-            self._draining.discard(node_id)
-        self._machine.node_full(node_id, draining)
-        self._machine.node_busy(node_id, tuple(node.total.items()) if draining else self._busy.get(node_id, ()))
+            wanted_by.discard(owner_id)
+        if not wanted_by:
+            del self._draining[node_id]
+        self._machine.node_draining(node_id, bool(wanted_by))
         self._flush()
 
     def work_on(self, node_id: str) -> tuple[int, list[str]]:
-        """Return how many executors run tasks on a node, and what else is there: actors and bundles, in words."""
+        """Return how many executors are there for tasks on a node, and what would be lost: actors, bundles, in words."""
         leases = [lease for lease in self._machine.leases.values() if lease.node_id == node_id]
         actor_ids = [lease.actor_id for lease in leases if lease.actor_id]
         stays = [f"actor `{self._label(actor_id)}`" for actor_id in actor_ids]
@@ -113,11 +115,8 @@ class Controller:
 
     def _suspect(self, node_id: str, suspected: bool) -> None:
         """A node that says nothing gets no new work; what it has, it may yet finish."""
-        node = self._machine.nodes.get(node_id)
-        if node is None:
-            return
         logger.warning("node %s %s", node_id, "says nothing: it gets no new work" if suspected else "is heard again")
-        self._machine.node_busy(node_id, tuple(node.total.items()) if suspected else self._busy.get(node_id, ()))
+        self._machine.node_suspected(node_id, suspected)
         self._flush()
 
     def _give_up(self, node_id: str) -> None:
@@ -190,7 +189,7 @@ class Controller:
                 found = self._directory.find((namespace or self._namespaces.get(job_id, ""), name))
                 self._tell_owners([owner_id], actors.as_claimed(request, found))
             case m.Ask(request, topic, details):
-                self._tell_owners([owner_id], m.Answer(request, self._answer(topic, details)))
+                self._tell_owners([owner_id], m.Answer(request, self._answer(owner_id, topic, details)))
             case m.OwnerStats(queued, functions):
                 self.view.owner_stats(owner_id, queued, functions)
 
@@ -200,7 +199,7 @@ class Controller:
         holder = self._directory.claim_name(key, wish, claim.policy)
         self._tell_owners([owner_id], actors.as_claimed(claim.request, holder))
 
-    def _answer(self, topic: str, details: tuple[Any, ...]) -> Any:
+    def _answer(self, owner_id: str, topic: str, details: tuple[Any, ...]) -> Any:
         match topic:
             case "nodes":
                 return tuple(
@@ -221,6 +220,12 @@ class Controller:
                 found_group = self._machine.groups.get(str(details[0]))
                 shares = found_group.shares if found_group is not None else ()
                 return tuple(share.node_id if share is not None else "" for share in shares)
+            case "drain":
+                node_ids, draining = details
+                for node_id in node_ids:
+                    self.drain(str(node_id), bool(draining), owner_id)
+            case "work":
+                return tuple(self.work_on(str(node_id)) for node_id in details)
             case "names":
                 return tuple(
                     (namespace, name, holder.actor_id) for (namespace, name), holder in self._directory.names.items()
@@ -284,7 +289,7 @@ class Controller:
             case m.ExecutorDied(lease_id, cause, stderr, begun, memory):
                 self._machine.executor_died(lease_id, cause, stderr, begun, memory)
             case m.NodeFull(full):
-                self._machine.node_full(node_id, full or node_id in self._draining)
+                self._machine.node_full(node_id, full)
             case m.Waiting(lease_id, waiting):
                 self._machine.waits(lease_id, waiting)
             case m.ActorCreated(lease_id, error):
@@ -296,9 +301,7 @@ class Controller:
                 if lease is not None:
                     self._directory.kill(lease.actor_id, cause, restart=False)
             case m.NodeBusy(amounts):
-                self._busy[node_id] = from_wire(amounts)
-                if node_id not in self._draining:
-                    self._machine.node_busy(node_id, from_wire(amounts))
+                self._machine.node_busy(node_id, from_wire(amounts))
             case m.SegmentsSeen(owner_id, _, names):
                 if owner_id in self._owners:
                     self._tell_owners([owner_id], message)
@@ -315,13 +318,14 @@ class Controller:
             self.view.owner_left(peer)
             self._directory.owner_gone(peer)
             self._machine.owner_gone(peer)
+            for node_id in [node_id for node_id, wanted_by in self._draining.items() if peer in wanted_by]:
+                self.drain(node_id, False, peer)
             self._flush()
             for agent, _ in self._agents.values():
                 agent.send_nowait(m.OwnerGone(peer, hello.job_id, hello.is_driver))
         elif peer in self._agents:
             _, agent_hello = self._agents.pop(peer)
-            self._busy.pop(peer, None)
-            self._draining.discard(peer)
+            self._draining.pop(peer, None)
             self.view.node_left(peer)
             self._machine.node_left(peer, f"its node {agent_hello.host} ({peer}) left the cluster")
             self._left.append(agent_hello.worker)

@@ -15,6 +15,7 @@ from shoal.model.explanation import Explanation
 from shoal.model.resources import describe, from_wire
 from shoal.runtime import payload as payloads
 from shoal.runtime.work import CREATE, Work
+from shoal.state.nodes import DRAINING, FULL, SILENT
 from shoal.state.shortage import Holder
 from shoal.transport.stream import Stream
 
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 MAX_CAUSES = 5
 #: Each further process has this part of the time that the one before has, so that its answer is in time.
 SHARE = 0.8
+#: What it means for work that a node takes nothing new.
+_CLOSED = {
+    FULL: "its memory was nearly full: nothing new begins there until some is free, half a minute at most",
+    SILENT: "nothing is heard of it: nothing new begins there until it is heard again",
+    DRAINING: "it is to leave the cluster: nothing new begins there",
+}
 
 
 class Explainer:
@@ -216,7 +223,7 @@ class Explainer:
         """Explain by what :func:`shoal.state.shortage.find_shortage` has found."""
         if isinstance(shortage, str):
             return Explanation(name, "unknown", shortage)
-        asked, node_id, free, total, holders, reserved, fits, full = shortage
+        asked, node_id, free, total, holders, reserved, fits, closed = shortage
         if fits:
             return Explanation(name, "starts", f"there is room on {node_id}: an executor is on its way")
         amounts = ", ".join(
@@ -227,10 +234,8 @@ class Explainer:
         advice = ["wait for those to end", "ask for less", "add a node"]
         if reserved:
             words.append("all nodes with room are set aside for work that has waited long")
-        if full:
-            words.append(
-                "its memory was nearly full: nothing new begins there until some is free, half a minute at most"
-            )
+        if closed:
+            words.append(_CLOSED[closed])
         if any(holder[0] == "actor" for holder in holders):
             advice.insert(1, "end actors that are done (`shoal.kill`), or give those that mostly wait `num_cpus=0`")
         causes = [self._holder(Holder(kind, who, from_wire(part), count)) for kind, who, part, count in holders]

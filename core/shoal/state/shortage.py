@@ -9,7 +9,7 @@ from shoal.model.placement import SchedulingClass
 from shoal.model.resources import Resources, fits, give, make_resources
 from shoal.state.bundles import Group
 from shoal.state.grants import Lease
-from shoal.state.nodes import Ledger
+from shoal.state.nodes import DRAINING, FULL, SILENT, Ledger
 from shoal.state.places import Places
 
 #: Holders that are listed by name; the rest is added up.
@@ -39,8 +39,8 @@ class Shortage(NamedTuple):
     reserved: bool
     #: There is room by now.
     fits: bool
-    #: All nodes that could hold it take nothing new for the moment: their memory was nearly full.
-    full: bool
+    #: Why that node, like all others that could hold it, takes nothing new for the moment; "" if there is one that does.
+    closed: str
 
 
 def find_shortage(places: Places, leases: Mapping[str, Lease], kind: SchedulingClass) -> Shortage | None:
@@ -49,10 +49,10 @@ def find_shortage(places: Places, leases: Mapping[str, Lease], kind: SchedulingC
     candidates = [ledger for ledger in places.candidates(kind) if fits(asked, ledger.total)]
     if not candidates:
         return None
-    full = {ledger.node_id for ledger in places.nodes.values() if ledger.full}
+    closed = {node.node_id: _reason(node) for node in places.nodes.values() if node.closed}
     best = min(
         candidates,
-        key=lambda ledger: (ledger.node_id in full, bool(ledger.reserved_for), _lacking(asked, ledger)),
+        key=lambda ledger: (ledger.node_id in closed, bool(ledger.reserved_for), _lacking(asked, ledger)),
     )
     groups = () if best.group_id else places.groups.values()
     return Shortage(
@@ -62,8 +62,8 @@ def find_shortage(places: Places, leases: Mapping[str, Lease], kind: SchedulingC
         _part(asked, best.total),
         _holders(asked, best, leases, groups),
         bool(best.reserved_for),
-        fits(asked, best.free) and not best.reserved_for and best.node_id not in full,
-        best.node_id in full,
+        fits(asked, best.free) and not best.reserved_for and best.node_id not in closed,
+        closed.get(best.node_id, ""),
     )
 
 
@@ -73,6 +73,11 @@ def find_group_shortage(places: Places, leases: Mapping[str, Lease], group: Grou
     found = [find_shortage(places, leases, SchedulingClass(bundle)) for bundle in missing]
     short = [shortage for shortage in found if shortage is not None]
     return next((shortage for shortage in short if not shortage.fits), short[0] if short else None)
+
+
+def _reason(node: Ledger) -> str:
+    """Return the reason for which a node is closed; of several the one that lasts longest."""
+    return next(reason for reason in (DRAINING, SILENT, FULL) if reason in node.closed)
 
 
 def _lacking(asked: Resources, ledger: Ledger) -> float:

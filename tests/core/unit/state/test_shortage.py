@@ -7,6 +7,7 @@ from shoal.model.resources import make_resources
 from shoal.state.bundles import Group
 from shoal.state.grants import ActorRequest, Start
 from shoal.state.leases import LeaseMachine
+from shoal.state.nodes import DRAINING, FULL
 from shoal.state.shortage import MAX_HOLDERS, Holder, find_group_shortage, find_shortage
 
 CPU = SchedulingClass(make_resources({"num_cpus": 1}))
@@ -68,10 +69,14 @@ def test_a_node_whose_memory_was_full_has_no_room() -> None:
     leases = machine(2, 4)
     leases.node_full("node-1", True)
     found = find_shortage(leases.places, leases.leases, TWO)
-    assert found is not None and found.node_id == "node-0" and found.fits and not found.full
+    assert found is not None and found.node_id == "node-0" and found.fits and not found.closed
     leases.node_full("node-0", True)
     found = find_shortage(leases.places, leases.leases, TWO)
-    assert found is not None and found.full and not found.fits
+    assert found is not None and found.closed == FULL and not found.fits
+    leases.node_draining("node-0", True)
+    leases.node_full("node-0", False)
+    found = find_shortage(leases.places, leases.leases, TWO)
+    assert found is not None and found.closed == DRAINING and not found.fits
 
 
 def test_leases_that_wait_have_lent_what_they_hold_and_many_holders_are_cut_short() -> None:
