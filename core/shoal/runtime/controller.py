@@ -86,7 +86,7 @@ class Controller:
         self._flush()
 
     def work_on(self, node_id: str) -> tuple[int, list[str]]:
-        """Return how many executors are there for tasks on a node, and what would be lost: actors, bundles, in words."""
+        """Return how many executors run tasks on a node, and what else is there: actors and bundles, in words."""
         leases = [lease for lease in self._machine.leases.values() if lease.node_id == node_id]
         actor_ids = [lease.actor_id for lease in leases if lease.actor_id]
         stays = [f"actor `{self._label(actor_id)}`" for actor_id in actor_ids]
@@ -225,7 +225,8 @@ class Controller:
                 for node_id in node_ids:
                     self.drain(str(node_id), bool(draining), owner_id)
             case "work":
-                return tuple(self.work_on(str(node_id)) for node_id in details)
+                found_work = [self.work_on(str(node_id)) for node_id in details]
+                return tuple((count, tuple(stays)) for count, stays in found_work)
             case "names":
                 return tuple(
                     (namespace, name, holder.actor_id) for (namespace, name), holder in self._directory.names.items()

@@ -507,8 +507,8 @@ class LeaseMachine:
             return []
         if kind.placement.group_id:
             return []
-        staying = (node for node in self.places.candidates(kind) if DRAINING not in node.closed)
-        fitting = [node for node in staying if fits(kind.resources, room(node))]
+        allowed = (node for node in self.places.candidates(kind) if DRAINING not in node.closed)
+        fitting = [node for node in allowed if fits(kind.resources, room(node))]
         return [max(fitting, key=lambda node: node.free.get(CPUS, 0.0))] if fitting else []
 
     def _unreserve(self) -> None:

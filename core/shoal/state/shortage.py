@@ -39,7 +39,7 @@ class Shortage(NamedTuple):
     reserved: bool
     #: There is room by now.
     fits: bool
-    #: Why that node, like all others that could hold it, takes nothing new for the moment; "" if there is one that does.
+    #: Why this node, like all others that could hold it, takes nothing new for the moment; "" if it does.
     closed: str
 
 
