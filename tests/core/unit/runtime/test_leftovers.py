@@ -65,9 +65,7 @@ def test_what_a_process_has_that_lives_stays(place: Path) -> None:
         (Claimant("another-machine", ""), False),
     ],
 )
-def test_only_this_machine_sees_whether_a_claim_of_its_own_is_held(
-    place: Path, claimant: Claimant, goes: bool
-) -> None:
+def test_only_this_machine_sees_whether_a_claim_of_its_own_is_held(place: Path, claimant: Claimant, goes: bool) -> None:
     """No lock is held in the view of this machine: on a shared file system that says nothing of another machine."""
     directory = directory_in(place)
     (directory / ".claimed").write_text("\n".join(claimant))
