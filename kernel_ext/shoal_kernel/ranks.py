@@ -43,12 +43,16 @@ class Meeting:
 class Rank:
     """What makes a rank of a cell: the variables that launchers such as torchrun set, and torch's process group.
 
-    Around the cell: ``RANK``, ``WORLD_SIZE`` and ``LOCAL_RANK`` are in the environment. With ``torch`` the default
-    process group (gloo, which runs on CPUs everywhere) is ready, and gone afterwards.
+    Around the cell: ``RANK`` and ``WORLD_SIZE`` are in the environment, and ``LOCAL_RANK`` and ``LOCAL_WORLD_SIZE``,
+    which count the ranks on the same node only. A process that was given devices of its own sees no others, and gets
+    the ``LOCAL_RANK`` of its first, 0. With ``torch`` the default process group (gloo, which runs on CPUs everywhere)
+    is ready, and gone afterwards.
     """
 
     rank: int
     world_size: int
+    #: Has a bundle for each rank, in their order.
+    group: shoal.PlacementGroup
     meeting: shoal.ActorHandle
     torch: bool = False
     _before: dict[str, str | None] = dataclasses.field(default_factory=dict)
@@ -57,10 +61,11 @@ class Rank:
     _store: Any = None
 
     def __enter__(self) -> None:
+        local_rank, local_world_size = self._local()
         self._set("RANK", str(self.rank))
         self._set("WORLD_SIZE", str(self.world_size))
-        # A process that was given devices sees no others: its first is the one.
-        self._set("LOCAL_RANK", "0" if os.environ.get("CUDA_VISIBLE_DEVICES") else str(self.rank))
+        self._set("LOCAL_RANK", "0" if os.environ.get("CUDA_VISIBLE_DEVICES") else str(local_rank))
+        self._set("LOCAL_WORLD_SIZE", str(local_world_size))
         if self.torch:
             try:
                 self._join()
@@ -79,6 +84,11 @@ class Rank:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+    def _local(self) -> tuple[int, int]:
+        """Return this rank's number among those on its node, and how many those are."""
+        here, nodes = shoal.get_runtime_context().node_id, self.group.nodes()
+        return nodes[: self.rank].count(here), max(1, nodes.count(here))
 
     def _set(self, name: str, value: str) -> None:
         self._before.setdefault(name, os.environ.get(name))

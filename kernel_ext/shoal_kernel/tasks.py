@@ -132,7 +132,7 @@ class _Gang:
 
     def spec(self, spec: CellSpec, rank: int) -> CellSpec:
         """Return the cell of one rank; names come back from the first."""
-        around = Rank(rank, self._count, self._meeting, self._torch)
+        around = Rank(rank, self._count, self._group, self._meeting, self._torch)
         return dataclasses.replace(spec, around=around, brings_names=spec.brings_names and rank == 0)
 
     def end(self) -> None:

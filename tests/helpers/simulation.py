@@ -356,6 +356,11 @@ class Agent(Process):
         self._report("node_full", self.name, True)
         self.world.at(seconds, self.hear, self._report, "node_full", self.name, False)
 
+    def drained(self, seconds: float) -> None:
+        """It is to leave; somebody changes their mind."""
+        self._report("node_draining", self.name, True)
+        self.world.at(seconds, self.hear, self._report, "node_draining", self.name, False)
+
     def _report(self, event: str, *args: Any) -> None:
         self.tell(self.controller, self.controller.event, getattr(self.controller.machine, event), *args)
 

@@ -11,6 +11,7 @@ from shoal.api.session import owner_or_init
 from shoal.model.description import Description, describe_safely
 from shoal.model.errors import OptionError, ShoalError
 from shoal.model.ids import new_group_id
+from shoal.model.messages import Ask
 from shoal.model.options import TaskOptions, with_changes
 from shoal.model.placement import STRATEGIES, Placement
 from shoal.model.resources import Resources, describe, make_resources
@@ -110,6 +111,20 @@ class PlacementGroup:
                 option="index",
             )
         return Bundle(self.id, index)
+
+    def nodes(self) -> list[str]:
+        """Return the id of the node that each bundle is on, in the order of the bundles; also inside tasks.
+
+        A bundle that has none (yet, or for the moment) has "". Empty once the group was removed, and where nothing is
+        reserved: in an inline session.
+
+        Raises
+        ------
+        ClusterLostError
+            There is nobody to ask.
+        """
+        found = owner_or_init().ask(lambda request: Ask(request, "bundles", (self.id,)))
+        return list(found or ())
 
     def remove(self) -> None:
         """End what runs in the group and free its resources; harmless if that was done."""

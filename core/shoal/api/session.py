@@ -84,10 +84,10 @@ class Cluster:
         trying out what several nodes do, and for work that mostly waits. Accelerators and further resources stay with
         the first node, which cannot leave. A Dask cluster is scaled by the object that ``shoal.init`` was given.
 
-        Nodes of an embedded cluster that leave get no new work and finish their tasks. One with actors, bundles of
+        Nodes that leave, those with least to lose, get no new work and finish their tasks. One with actors, bundles of
         placement groups or values that are nowhere else is kept, as is one whose tasks take longer than *timeout*, and
-        a warning names them. A Dask cluster chooses for itself which workers end, and when: it stays as it is if any
-        is known to have actors or such values; tasks that run there are done again elsewhere.
+        a warning names them. Workers of a Dask cluster are then retired by Dask, which hands on its own data; those of
+        one job of a batch system leave together.
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class Cluster:
         OptionError
             A value is out of range, or nothing here can scale this cluster.
         ConnectError
-            Nodes did not start in time.
+            Nodes did not start in time, or could not be ended: the error says why. What could be done was done.
         """
         scaled = self.try_scale(num_nodes, timeout=timeout, force=force)
         if scaled.num_nodes != num_nodes:
@@ -497,7 +497,8 @@ def _join(address: Any, name: str | None, security: Security | None, timeout: fl
     from shoal.api.portal import Portal
     from shoal.launch import registry
     from shoal.launch.dask_cluster import endpoint_of, install, pem_texts, security_from
-    from shoal.launch.scaling import HeadScaler, find_scaler
+    from shoal.launch.dask_scaling import find_scaler
+    from shoal.launch.scaling import HeadScaler
 
     known = registry.find_by_name(address) if isinstance(address, str) else None
     if known is not None:

@@ -1,4 +1,4 @@
-"""More nodes and fewer: of the embedded cluster, by its head, and of a Dask cluster, by whatever started it.
+"""More nodes and fewer, of the embedded cluster: its head starts and ends them. See also ``dask_scaling``.
 
 Further nodes of an embedded cluster live in the head's process, as its first does: what runs there are executors,
 which are processes of their own, and a node in the head's process cannot outlive it.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import inspect
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from distributed import Worker
@@ -23,6 +23,8 @@ from shoal.runtime.controller import Controller
 from shoal.runtime.store import COPY_SUFFIX, Store
 from shoal.transport.comms import connect
 
+logger = logging.getLogger("shoal")
+
 #: Asks the head for a number of nodes; answers with how many there are, and which were kept and why.
 SCALE_OPERATION = "shoal_scale"
 #: Nodes of an embedded cluster at most: beyond that it is one machine pretending too much.
@@ -31,6 +33,8 @@ MAX_NODES = 64
 POLL = 0.1
 #: Seconds that the head has beyond what it was given, to say how it went.
 GRACE = 10.0
+#: Seconds that a node has at least to hand on what Dask itself has there.
+HANDING_ON = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,63 +82,89 @@ class HeadNodes:
         self._turn = asyncio.Lock()
 
     async def scale(self, num_nodes: int, timeout: float, force: bool) -> dict[str, Any]:
-        """Serve :data:`SCALE_OPERATION`: have *num_nodes* in all, the first included."""
+        """Serve :data:`SCALE_OPERATION`: have *num_nodes* in all, the first included.
+
+        What fails for one node costs the others nothing: it is in the answer, as a sentence under ``"failed"``.
+        """
         async with self._turn:
             kept: list[tuple[str, str]] = []
+            errors: list[BaseException] = []
             more = num_nodes - 1 - len(self._nodes)
             try:
                 if more > 0:
-                    await asyncio.wait_for(self._add(more), timeout)
+                    errors = await self._add(more, timeout)
                 elif more < 0:
-                    kept = await self._remove(-more, timeout, force)
+                    kept, errors = await self._remove(-more, timeout, force)
             except Exception as error:  # boundary: whoever asked is told
-                return {"failed": str(error) or type(error).__name__}
-            return {"num_nodes": 1 + len(self._nodes), "kept": kept}
+                errors = [error]
+            answer: dict[str, Any] = {"num_nodes": 1 + len(self._nodes), "kept": kept}
+            if errors:
+                nodes = f"{len(errors)} of {abs(more)} node{'s' * (abs(more) != 1)}"
+                done = "started" if more > 0 else "ended"
+                answer["failed"] = f"{nodes} could not be {done}: {say_causes(errors)}."
+            return answer
 
     async def close(self) -> None:
         """End every further node."""
         nodes, self._nodes = self._nodes, []
-        await asyncio.gather(*(node.worker.close(nanny=False, executor_wait=False) for node in nodes))
+        closing = (node.worker.close(nanny=False, executor_wait=False) for node in nodes)
+        await asyncio.gather(*closing, return_exceptions=True)
 
-    async def _add(self, count: int) -> None:
-        async with asyncio.TaskGroup() as starting:
-            for _ in range(count):
-                starting.create_task(self._start())
+    async def _add(self, count: int, timeout: float) -> list[BaseException]:
+        """Start *count* nodes; returns what went wrong with those that are not there after *timeout* seconds."""
+        starting = [asyncio.ensure_future(self._start()) for _ in range(count)]
+        try:
+            await asyncio.wait(starting, timeout=timeout)
+        finally:
+            for start in starting:
+                start.cancel()
+            ends = await asyncio.gather(*starting, return_exceptions=True)
+        late = TimeoutError(f"not up within {timeout:g} s")
+        return [late if isinstance(end, asyncio.CancelledError) else end for end in ends if end is not None]
 
     async def _start(self) -> None:
         worker, plugin = self._make_worker()
         try:
             await worker
         except BaseException:
-            await worker.close(nanny=False, executor_wait=False)
+            await asyncio.gather(worker.close(nanny=False, executor_wait=False), return_exceptions=True)
             raise
         worker.http_server.stop()
         self._nodes.append(_Node(worker, plugin))
 
-    async def _remove(self, count: int, timeout: float, force: bool) -> list[tuple[str, str]]:
-        """Let *count* nodes go, those with nothing to lose first; returns those that were kept instead."""
-        order = sorted(reversed(self._nodes), key=lambda node: len(self._stays(node)))
-        leaving, kept = order[:count], []
-        for node in leaving:
-            self._controller.drain(node.node_id, True)
-        await self._wait_for_tasks(leaving, timeout)
-        for node in leaving:
-            stays = [] if force else [*self._tasks(node), *self._stays(node)]
-            if stays:
-                kept.append((node.node_id, ", ".join(stays)))
-                self._controller.drain(node.node_id, False)
-            else:
-                await self._end(node)
-        return kept
+    async def _remove(
+        self, count: int, timeout: float, force: bool
+    ) -> tuple[list[tuple[str, str]], list[BaseException]]:
+        """Let *count* nodes go, those with nothing to lose first.
 
-    async def _wait_for_tasks(self, nodes: Sequence[_Node], timeout: float) -> None:
+        Returns those that were kept instead, and what went wrong with others.
+        """
+        order = sorted(reversed(self._nodes), key=lambda node: len(self._stays(node)))
+        leaving, going, kept = order[:count], list[_Node](), list[tuple[str, str]]()
         deadline = time.monotonic() + timeout
+        try:
+            for node in leaving:
+                self._controller.drain(node.node_id, True)
+            await self._wait_for_tasks(leaving, deadline)
+            for node in leaving:
+                stays = [] if force else [*self._tasks(node), *self._stays(node)]
+                if stays:
+                    kept.append((node.node_id, ", ".join(stays)))
+                else:
+                    going.append(node)
+        finally:
+            for node in leaving:
+                if node not in going:
+                    self._controller.drain(node.node_id, False)
+        ends = await asyncio.gather(*(self._end(node, deadline) for node in going), return_exceptions=True)
+        return kept, [end for end in ends if end is not None]
+
+    async def _wait_for_tasks(self, nodes: Sequence[_Node], deadline: float) -> None:
         while any(map(self._tasks, nodes)) and time.monotonic() < deadline:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(POLL)
 
     def _tasks(self, node: _Node) -> list[str]:
-        count, _ = self._controller.work_on(node.node_id)
-        return [f"{count} executor{'s' * (count != 1)} with tasks"] if count else []
+        return say_tasks(self._controller.work_on(node.node_id)[0])
 
     def _stays(self, node: _Node) -> list[str]:
         """Say what would be lost with a node: actors, bundles, and values that are nowhere else."""
@@ -142,13 +172,18 @@ class HeadNodes:
         segments = node.store.segments() if node.store is not None else []
         values = [segment.nbytes for segment in segments if not segment.name.endswith(COPY_SUFFIX)]
         if values:
-            stays.append(_say_values(values))
+            stays.append(say_values(values))
         return stays
 
-    async def _end(self, node: _Node) -> None:
-        """End a node; what Dask itself has there goes to others first."""
+    async def _end(self, node: _Node, deadline: float) -> None:
+        """End a node; what Dask itself has there goes to others first, if it can by *deadline* (monotonic)."""
+        try:
+            seconds = max(HANDING_ON, deadline - time.monotonic())
+            await asyncio.wait_for(node.worker.close_gracefully(reason="scaled down"), seconds)
+        except Exception as error:  # boundary: a node that has to go goes
+            logger.warning("node %s ends without handing on what Dask has there: %s", node.node_id, say_causes([error]))
+            await node.worker.close(nanny=False, executor_wait=False)
         self._nodes.remove(node)
-        await node.worker.close_gracefully(reason="scaled down")
 
 
 # -- in the driver -----------------------------------------------------------------------------------------------------
@@ -165,6 +200,10 @@ class Scaler(Protocol):
 class ScalableSession(Protocol):
     """What a scaler needs of a driver's session."""
 
+    @property
+    def address(self) -> str: ...
+    @property
+    def security(self) -> Any: ...
     @property
     def portal(self) -> Any: ...
     @property
@@ -199,56 +238,35 @@ class HeadScaler:
         finally:
             comm.abort()
         if "failed" in answer:
-            raise ConnectError(f"Not all nodes could be started: {answer['failed']}", address=self._address)
+            raise ConnectError(str(answer["failed"]), address=self._address)
         return Scaled(answer["num_nodes"], tuple((str(node), str(why)) for node, why in answer["kept"]))
 
 
-class DaskScaler:
-    """Has a Dask cluster object scale its cluster; it starts and ends workers in its own time, of its own choice."""
-
-    def __init__(self, dask_cluster: Any) -> None:
-        self._dask_cluster = dask_cluster
-
-    def scale(self, num_nodes: int, timeout: float, force: bool, session: ScalableSession) -> Scaled:
-        deadline = time.monotonic() + timeout
-        snapshot = session.snapshot()
-        if num_nodes < len(snapshot["nodes"]) and not force:
-            kept = _find_stays(snapshot, session.owner.ask_stores(min(timeout, 5.0))[0])
-            if kept:
-                return Scaled(len(snapshot["nodes"]), kept)
-        result = self._dask_cluster.scale(num_nodes)
-        if inspect.iscoroutine(result):
-            result.close()
-            raise OptionError(
-                "This Dask cluster object is asynchronous: `await` its own `scale`; shoal's nodes follow.",
-                option="num_nodes",
-            )
-        while len(session.snapshot()["nodes"]) != num_nodes and time.monotonic() < deadline:
-            time.sleep(POLL)
-        return Scaled(len(session.snapshot()["nodes"]))
+# -- in words ----------------------------------------------------------------------------------------------------------
 
 
-def find_scaler(dask_object: Any) -> Scaler | None:
-    """Return what can scale the cluster of a Dask cluster object or client; None if it has nothing that can."""
-    candidate = getattr(dask_object, "cluster", None) or dask_object
-    return DaskScaler(candidate) if callable(getattr(candidate, "scale", None)) else None
+def say_tasks(count: int) -> list[str]:
+    """Name executors that run tasks as something that keeps a node; nothing for none."""
+    return [f"{count} executor{'s' * (count != 1)} with tasks"] if count else []
 
 
-def _find_stays(snapshot: dict[str, Any], stores: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Say what the nodes of a Dask cluster have that would be lost: any of them may be ended."""
-    stays: dict[str, list[str]] = {}
-    for actor in snapshot["actors"]:
-        if actor["state"] == "alive":
-            stays.setdefault(actor["node"], []).append(f"actor `{actor['name'] or actor['class_name']}`")
-    for node, found in stores.items():
-        segments = found.segments if found is not None else ()
-        values = [
-            nbytes for name, nbytes, where, _ in segments if where != "leaving" and not name.endswith(COPY_SUFFIX)
-        ]
-        if values:
-            stays.setdefault(node, []).append(_say_values(values))
-    return tuple((node, ", ".join(what)) for node, what in stays.items())
-
-
-def _say_values(sizes: Sequence[int]) -> str:
+def say_values(sizes: Sequence[int]) -> str:
+    """Name values of these sizes (bytes) as something that would be lost."""
     return f"{len(sizes)} value{'s' * (len(sizes) != 1)} ({format_nbytes(sum(sizes))})"
+
+
+def say_causes(errors: Sequence[BaseException]) -> str:
+    """Say what lies at the bottom of *errors*, each thing once."""
+    causes = (cause for error in errors for cause in _causes(error))
+    words = (f"{type(cause).__name__}: {' '.join(str(cause).split())}".rstrip(": .") for cause in causes)
+    return "; ".join(dict.fromkeys(words))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _causes(inner)
+    elif error.__cause__ is not None:
+        yield from _causes(error.__cause__)
+    else:
+        yield error

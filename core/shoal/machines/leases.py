@@ -41,7 +41,7 @@ from shoal.machines.grants import (
     Lost,
     Start,
 )
-from shoal.machines.nodes import CPUS, Ledger
+from shoal.machines.nodes import CPUS, DRAINING, FULL, SILENT, Ledger
 from shoal.machines.places import Places
 from shoal.model.placement import SchedulingClass
 from shoal.model.resources import Resources, fits, give, take
@@ -121,11 +121,38 @@ class LeaseMachine:
 
     def node_full(self, node_id: str, full: bool) -> None:
         """A node's memory was nearly full: nothing new begins there until the node says that it may."""
+        self._close(node_id, FULL, full)
+
+    def node_suspected(self, node_id: str, suspected: bool) -> None:
+        """Nothing is heard of a node: it is to have no work, beyond what runs there, until it is heard again."""
+        self._close(node_id, SILENT, suspected)
+
+    def node_draining(self, node_id: str, draining: bool) -> None:
+        """A node is to leave the cluster, and to have nothing by then; or (not *draining*) it stays after all."""
+        self._close(node_id, DRAINING, draining)
+
+    def _close(self, node_id: str, reason: str, closed: bool) -> None:
         node = self.nodes.get(node_id)
-        if node is not None and node.full != full:
-            self.places.set_full(node, full)
-            if not full:
-                self._unblock()
+        if node is None or (reason in node.closed) == closed:
+            return
+        if not closed:
+            self.places.reopen(node, reason)
+            self._unblock()
+            return
+        self.places.close(node, reason)
+        if reason != FULL:
+            self._empty(node)
+
+    def _empty(self, node: Ledger) -> None:
+        """Have all of a node's leases for tasks back, those in its bundles too."""
+        ledgers = [ledger for ledger in self.places.ledgers() if ledger.node_id == node.node_id]
+        for lease in [self.leases[lease_id] for ledger in ledgers for lease_id in ledger.leases]:
+            if lease.started:
+                self._ask(lease, 2)
+            elif not lease.actor_id:
+                # Its owner knows nothing of it yet: it gets another one elsewhere.
+                self._release(lease)
+                self._actions.append(End(lease, kill=False))
 
     def demand(self, owner_id: str, job_id: str, kind: SchedulingClass, wanted: int) -> None:
         """An owner wants *wanted* leases of a class in all, those it holds included."""
@@ -280,6 +307,9 @@ class LeaseMachine:
         for ledger in self.places.ledgers():
             give(ledger.busy, used[id(ledger)])
             assert all(lease_id in self.leases for lease_id in ledger.leases), ledger
+            if DRAINING in self.nodes[ledger.node_id].closed:
+                there = [self.leases[lease_id] for lease_id in ledger.leases]
+                assert all(lease.actor_id or lease.reclaimed == 2 for lease in there), there
             for name, total in ledger.total.items():
                 assert abs(total - used[id(ledger)].get(name, 0.0) - ledger.free[name]) < 1e-3, (ledger, used)
         for (owner_id, kind), claim in self._claims.items():
@@ -483,13 +513,15 @@ class LeaseMachine:
             kind = self._actor_requests[str(request)].kind
         elif request in self._unplaced:
             group = self._unplaced[str(request)]
-            chosen = bundles.plan(group.bundles, group.strategy, self.nodes.values(), room)
+            staying = [node for node in self.nodes.values() if DRAINING not in node.closed]
+            chosen = bundles.plan(group.bundles, group.strategy, staying, room)
             return list({node.node_id: node for node in chosen or ()}.values())
         else:
             return []
         if kind.placement.group_id:
             return []
-        fitting = [node for node in self.places.candidates(kind) if fits(kind.resources, room(node))]
+        allowed = (node for node in self.places.candidates(kind) if DRAINING not in node.closed)
+        fitting = [node for node in allowed if fits(kind.resources, room(node))]
         return [max(fitting, key=lambda node: node.free.get(CPUS, 0.0))] if fitting else []
 
     def _unreserve(self) -> None:

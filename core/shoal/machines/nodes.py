@@ -18,6 +18,9 @@ CPUS = "num_cpus"
 #: Never a reason to choose a node, only to leave one out: its amounts are too many to sort by.
 _UNSORTED = ("memory",)
 
+#: Why nothing new begins on a node: its memory was nearly full; nothing is heard of it; it is to leave the cluster.
+FULL, SILENT, DRAINING = "full", "silent", "draining"
+
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Ledger:
@@ -39,8 +42,8 @@ class Ledger:
     bundle: int = -1
     #: The request that has this node set aside; nobody else gets leases here meanwhile.
     reserved_for: str = ""
-    #: The node's memory was nearly full: nobody gets leases here.
-    full: bool = False
+    #: Reasons for which nobody gets leases on this node, nor in its bundles; each is lifted by itself.
+    closed: set[str] = dataclasses.field(default_factory=set)
 
     @staticmethod
     def of(node_id: str, total: Resources, **more: object) -> Ledger:

@@ -76,15 +76,18 @@ class Places:
         for node in self.nodes.values():
             if node.reserved_for:
                 node.reserved_for = ""
-                if not node.full:
+                if not node.closed:
                     self._index.add(node)
 
-    def set_full(self, node: Ledger, full: bool) -> None:
-        """Nobody gets anything on *node*, nor in the bundles it holds; or (not *full*) whoever fits does again."""
-        node.full = full
-        if full:
-            self._index.remove(node)
-        elif not node.reserved_for:
+    def close(self, node: Ledger, reason: str) -> None:
+        """Nobody gets anything on *node*, nor in the bundles it holds, until :meth:`reopen` is told the same reason."""
+        node.closed.add(reason)
+        self._index.remove(node)
+
+    def reopen(self, node: Ledger, reason: str) -> None:
+        """This is no reason any more: unless there are others, whoever fits gets leases again."""
+        node.closed.discard(reason)
+        if not node.closed and not node.reserved_for:
             self._index.add(node)
 
     # -- what fits -----------------------------------------------------------------------------------------------
@@ -103,7 +106,7 @@ class Places:
         chosen = bundles.plan(wanted, group.strategy, roomiest, lambda node: node.free, taken)
         if chosen is None:
             own = group.group_id
-            allowed = [node for node in self.nodes.values() if node.reserved_for in ("", own) and not node.full]
+            allowed = [node for node in self.nodes.values() if node.reserved_for in ("", own) and not node.closed]
             chosen = bundles.plan(wanted, group.strategy, allowed, lambda node: node.free, taken)
         return chosen
 
@@ -118,11 +121,11 @@ class Places:
         """Return the best ledger with room for *kind*."""
         asked, place = kind.resources, kind.placement
         if place.group_id:
-            shares = (share for share in self._shares(kind) if not self.nodes[share.node_id].full)
+            shares = (share for share in self._shares(kind) if not self.nodes[share.node_id].closed)
             return next((share for share in shares if fits(asked, share.free)), None)
         if self.reserved_for is not None and self.reserved_for == request:
             for node in self.candidates(kind):
-                if node.reserved_for and not node.full and fits(asked, node.free):
+                if node.reserved_for and not node.closed and fits(asked, node.free):
                     return node
         if place.node:
             wished = self._find(place.node)
@@ -139,7 +142,7 @@ class Places:
 
     @staticmethod
     def _has_room(node: Ledger, asked: Resources) -> bool:
-        return not node.reserved_for and not node.full and fits(asked, node.free)
+        return not node.reserved_for and not node.closed and fits(asked, node.free)
 
     def candidates(self, kind: SchedulingClass) -> Iterator[Ledger]:
         """Give every ledger that the class's placement allows, whether or not it has room."""

@@ -7,13 +7,18 @@ from typing import Any, NamedTuple
 
 from shoal.machines.bundles import Group
 from shoal.machines.grants import Lease
-from shoal.machines.nodes import Ledger
+from shoal.machines.nodes import DRAINING, FULL, SILENT, Ledger
 from shoal.machines.places import Places
 from shoal.model.placement import SchedulingClass
 from shoal.model.resources import Resources, describe, fits, from_wire, give, make_resources
 
 #: Holders that are listed by name; the rest is added up.
 MAX_HOLDERS = 8
+_CLOSED = {
+    FULL: "its memory was nearly full: nothing new begins there until some is free, half a minute at most",
+    SILENT: "nothing is heard of it: nothing new begins there until it is heard again",
+    DRAINING: "it is to leave the cluster: nothing new begins there",
+}
 
 
 class Holder(NamedTuple):
@@ -39,8 +44,8 @@ class Shortage(NamedTuple):
     reserved: bool
     #: There is room by now.
     fits: bool
-    #: All nodes that could hold it take nothing new for the moment: their memory was nearly full.
-    full: bool
+    #: Why this node, like all others that could hold it, takes nothing new for the moment; "" if it does.
+    closed: str
 
     def describe(self) -> str:
         """Say it in words: what it needs, and what the node that comes closest has."""
@@ -53,17 +58,15 @@ class Shortage(NamedTuple):
         words = [f"it needs {describe(self.asked)}; {self.node_id} comes closest and has {amounts} free"]
         if self.reserved:
             words.append("all nodes with room are set aside for work that has waited long")
-        if self.full:
-            words.append(
-                "its memory was nearly full: nothing new begins there until some is free, half a minute at most"
-            )
+        if self.closed:
+            words.append(_CLOSED[self.closed])
         return "; ".join(words)
 
     @staticmethod
     def from_wire(fields: Iterable[Any]) -> Shortage:
-        asked, node_id, free, total, holders, reserved, fits, full = fields
+        asked, node_id, free, total, holders, reserved, fits, closed = fields
         named = tuple(Holder(kind, who, from_wire(amounts), count) for kind, who, amounts, count in holders)
-        return Shortage(from_wire(asked), node_id, from_wire(free), from_wire(total), named, reserved, fits, full)
+        return Shortage(from_wire(asked), node_id, from_wire(free), from_wire(total), named, reserved, fits, closed)
 
 
 def find_shortage(places: Places, leases: Mapping[str, Lease], kind: SchedulingClass) -> Shortage | None:
@@ -72,10 +75,10 @@ def find_shortage(places: Places, leases: Mapping[str, Lease], kind: SchedulingC
     candidates = [ledger for ledger in places.candidates(kind) if fits(asked, ledger.total)]
     if not candidates:
         return None
-    full = {ledger.node_id for ledger in places.nodes.values() if ledger.full}
+    closed = {node.node_id: _reason(node) for node in places.nodes.values() if node.closed}
     best = min(
         candidates,
-        key=lambda ledger: (ledger.node_id in full, bool(ledger.reserved_for), _lacking(asked, ledger)),
+        key=lambda ledger: (ledger.node_id in closed, bool(ledger.reserved_for), _lacking(asked, ledger)),
     )
     groups = () if best.group_id else places.groups.values()
     return Shortage(
@@ -85,8 +88,8 @@ def find_shortage(places: Places, leases: Mapping[str, Lease], kind: SchedulingC
         _part(asked, best.total),
         _holders(asked, best, leases, groups),
         bool(best.reserved_for),
-        fits(asked, best.free) and not best.reserved_for and best.node_id not in full,
-        best.node_id in full,
+        fits(asked, best.free) and not best.reserved_for and best.node_id not in closed,
+        closed.get(best.node_id, ""),
     )
 
 
@@ -96,6 +99,11 @@ def find_group_shortage(places: Places, leases: Mapping[str, Lease], group: Grou
     found = [find_shortage(places, leases, SchedulingClass(bundle)) for bundle in missing]
     short = [shortage for shortage in found if shortage is not None]
     return next((shortage for shortage in short if not shortage.fits), short[0] if short else None)
+
+
+def _reason(node: Ledger) -> str:
+    """Return the reason for which a node is closed; of several the one that lasts longest."""
+    return next(reason for reason in (DRAINING, SILENT, FULL) if reason in node.closed)
 
 
 def _lacking(asked: Resources, ledger: Ledger) -> float:

@@ -190,6 +190,8 @@ class Agent:
         welcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def on_message(stream: Stream, message: m.Message) -> None:
+            if welcome.cancelled():  # nobody waits any more: this node gave up
+                return
             if isinstance(message, m.Welcome):
                 welcome.set_result(None)
             elif isinstance(message, m.Refused):

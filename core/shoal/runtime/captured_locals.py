@@ -29,6 +29,8 @@ from shoal.runtime.travelled_variables import EMPTY, Pickled, Scope
 
 #: Bytes of one value, of all values of an error, and how many there may be.
 MAX_VALUE, MAX_TOTAL, MAX_VALUES = 64 << 10, 1 << 20, 400
+#: Bytes kept back for each value that is still to come, so that there is room to name its type at least.
+_NAME = 1 << 10
 #: Seconds that one error may take.
 MAX_SECONDS = 1.0
 #: Bytes that count as much as a second: many errors of a process wait in one driver's memory.
@@ -147,44 +149,55 @@ def _globals(frame: types.FrameType) -> Iterator[tuple[str, Any]]:
 
 
 def _pickle_all(values: list[Any]) -> list[Pickled]:
-    room = _Room(MAX_TOTAL)
+    room = _Room(MAX_TOTAL, len(values))
     if all(map(_is_plain, values)):
         return [room.pickle(value) for value in values]
-    answers = run_guarded(values, lambda value: pickle.dumps(room.pickle(value)), MAX_SECONDS)
-    lost = "to look at it took too long, or ended the process that did"
-    return [
-        _dumps(unseen(value, lost), MAX_VALUE) if answer is None else pickle.loads(answer)
-        for value, answer in zip(values, answers, strict=True)
-    ]
+    pickled: list[Pickled] = []
+
+    def note(answer: bytes | None) -> None:
+        if answer is not None:
+            parts = pickle.loads(answer)
+        else:
+            lost = "to look at it took too long, or ended the process that did"
+            parts = _dumps(unseen(values[len(pickled)], lost), _NAME)
+        room.take(parts)  # it was taken in a child, of which this process and the next child know nothing
+        pickled.append(parts)
+
+    run_guarded(values, lambda value: pickle.dumps(room.pickle(value)), MAX_SECONDS, on_answer=note)
+    return pickled
 
 
 class _Room:
     """The bytes that are left for the values of one error."""
 
-    def __init__(self, nbytes: int) -> None:
-        self._left = nbytes
+    def __init__(self, nbytes: int, count: int) -> None:
+        self._left = nbytes - count * _NAME
 
     def pickle(self, value: Any) -> Pickled:
         """Pickle a value, or what stands for it; never raises."""
-        limit = min(MAX_VALUE, self._left)
+        limit = min(MAX_VALUE, self._left + _NAME)
         try:
             pickled = _dumps(value, limit)
         except BaseException as error:  # boundary: reducers are user code, and may raise anything
-            pickled = _dumps(self._stand_in(value, error), MAX_VALUE)
-        self._left = max(0, self._left - sum(map(len, pickled)))
+            pickled = self._stand_in(value, error, limit)
+        self.take(pickled)
         return pickled
 
-    def _stand_in(self, value: Any, error: BaseException) -> StandIn:
+    def take(self, pickled: Pickled) -> None:
+        """So much has gone to one value."""
+        self._left += _NAME - sum(map(len, pickled))
+
+    def _stand_in(self, value: Any, error: BaseException, limit: int) -> Pickled:
         if not isinstance(error, _TooLarge):
-            reason = f"it does not pickle ({type(error).__name__})"
-        elif self._left < MAX_VALUE:
+            reason = f"it does not pickle ({type(error).__name__[:100]})"
+        elif limit < MAX_VALUE:
             reason = "there was no more room"
         else:
             reason = "it is large"
         try:
-            return stand_in(value, reason)
-        except BaseException:  # boundary: so may a `__repr__`
-            return unseen(value, reason)
+            return _dumps(stand_in(value, reason), limit)
+        except BaseException:  # boundary: so may a `__repr__`; or there is no room for what it says
+            return _dumps(unseen(value, reason), _NAME)
 
 
 class _TooLarge(Exception):

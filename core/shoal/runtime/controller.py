@@ -14,7 +14,7 @@ from shoal.machines.bundles import Group
 from shoal.machines.shortage import Holder, Shortage, find_group_shortage, find_shortage
 from shoal.model import messages as m
 from shoal.model.placement import SchedulingClass, class_from_wire
-from shoal.model.resources import Resources, describe, from_wire
+from shoal.model.resources import describe, from_wire
 from shoal.observe.cluster_view import ClusterView
 from shoal.observe.history import STEP
 from shoal.observe.records import Batch, RecordBook
@@ -55,10 +55,8 @@ class Controller:
         self._scope = Scope(f"controller {cluster_id}")
         self._heartbeat = Heartbeat(silence_limit(), self._give_up, self._suspect)
         self._beating = False
-        #: What Dask uses of each node.
-        self._busy: dict[str, Resources] = {}
-        #: Nodes that are to leave.
-        self._draining: set[str] = set()
+        #: Nodes that are to leave, and who wants it: the ids of owners; "" for the process that the controller is in.
+        self._draining: dict[str, set[str]] = {}
         self._records = RecordBook()
         self._watchers = Watchers(self.snapshot)
         self._relay = Relay(self._send_to)
@@ -116,18 +114,22 @@ class Controller:
             await asyncio.sleep(STEP)
             self.view.tick(time.time())
 
-    def drain(self, node_id: str, draining: bool) -> None:
-        """Give a node no new work and have it back what it lends, as that ends; or let it have work again."""
-        node = self._machine.nodes.get(node_id)
-        if node is None:
+    def drain(self, node_id: str, draining: bool, owner_id: str = "") -> None:
+        """Give a node no new work, and have its tasks' leases back as those end; or let it have work again.
+
+        It has work again when nobody wants it to leave any more; what an owner wants ends with it.
+        """
+        if node_id not in self._machine.nodes:
             return
+        wanted_by = self._draining.setdefault(node_id, set())
         if draining:
-            self._draining.add(node_id)
+            wanted_by.add(owner_id)
         else:
-            self._draining.discard(node_id)
-        self.view.node_state(node_id, "draining" if draining else "alive")
-        self._machine.node_full(node_id, draining)
-        self._machine.node_busy(node_id, tuple(node.total.items()) if draining else self._busy.get(node_id, ()))
+            wanted_by.discard(owner_id)
+        if not wanted_by:
+            del self._draining[node_id]
+        self.view.node_state(node_id, "draining" if wanted_by else "alive")
+        self._machine.node_draining(node_id, bool(wanted_by))
         self._flush()
 
     def work_on(self, node_id: str) -> tuple[int, list[str]]:
@@ -161,12 +163,9 @@ class Controller:
 
     def _suspect(self, node_id: str, suspected: bool) -> None:
         """A node that says nothing gets no new work; what it has, it may yet finish."""
-        node = self._machine.nodes.get(node_id)
-        if node is None:
-            return
         self.view.node_state(node_id, "suspected" if suspected else "alive")
         logger.warning("node %s %s", node_id, "says nothing: it gets no new work" if suspected else "is heard again")
-        self._machine.node_busy(node_id, tuple(node.total.items()) if suspected else self._busy.get(node_id, ()))
+        self._machine.node_suspected(node_id, suspected)
         self._flush()
 
     def _give_up(self, node_id: str) -> None:
@@ -257,7 +256,12 @@ class Controller:
             reply = functools.partial(_reply, stream, question.request)
             self._relay.ask(question, reply)
         else:
-            stream.send_nowait(m.Answer(question.request, self._answer(question.topic, question.details)))
+            value, failed = None, ""
+            try:
+                value = self._answer(stream.peer_id, question.topic, question.details)
+            except (TypeError, ValueError, LookupError) as error:
+                failed = f"`{question.topic}` with {question.details!r} makes no sense: {error}"
+            stream.send_nowait(m.Answer(question.request, value, failed))
 
     def _send_to(self, target: str, message: m.Message) -> bool:
         """Send a message to the owner or node of this id; returns whether there is one."""
@@ -272,7 +276,7 @@ class Controller:
         holder = self._directory.claim_name(key, wish, claim.policy)
         self._tell_owners([owner_id], actors.as_claimed(claim.request, holder))
 
-    def _answer(self, topic: str, details: tuple[Any, ...]) -> Any:
+    def _answer(self, asker: str, topic: str, details: tuple[Any, ...]) -> Any:
         match topic:
             case "nodes":
                 return tuple(
@@ -297,6 +301,13 @@ class Controller:
                 found_group = self._machine.groups.get(str(details[0]))
                 shares = found_group.shares if found_group is not None else ()
                 return tuple(share.node_id if share is not None else "" for share in shares)
+            case "drain":
+                node_ids, draining = details
+                for node_id in node_ids:
+                    self.drain(str(node_id), bool(draining), asker)
+            case "work":
+                found_work = [self.work_on(str(node_id)) for node_id in details]
+                return tuple((count, tuple(stays)) for count, stays in found_work)
             case "names":
                 return tuple(
                     (namespace, name, holder.actor_id) for (namespace, name), holder in self._directory.names.items()
@@ -360,7 +371,7 @@ class Controller:
             case m.ExecutorDied(lease_id, cause, stderr, begun, memory):
                 self._machine.executor_died(lease_id, cause, stderr, begun, memory)
             case m.NodeFull(full):
-                self._machine.node_full(node_id, full or node_id in self._draining)
+                self._machine.node_full(node_id, full)
             case m.Waiting(lease_id, waiting):
                 self._machine.waits(lease_id, waiting)
             case m.ActorCreated(lease_id, error):
@@ -372,9 +383,7 @@ class Controller:
                 if lease is not None:
                     self._directory.kill(lease.actor_id, cause, restart=False)
             case m.NodeBusy(amounts):
-                self._busy[node_id] = from_wire(amounts)
-                if node_id not in self._draining:
-                    self._machine.node_busy(node_id, from_wire(amounts))
+                self._machine.node_busy(node_id, from_wire(amounts))
             case m.SegmentsSeen(owner_id, _, names):
                 if owner_id in self._owners:
                     self._tell_owners([owner_id], message)
@@ -386,6 +395,8 @@ class Controller:
     def _gone(self, stream: Stream) -> None:
         """The other end of a stream has ended, and with it what it held."""
         peer = stream.peer_id
+        for node_id in [node_id for node_id, wanted_by in self._draining.items() if peer in wanted_by]:
+            self.drain(node_id, False, peer)
         if peer in self._owners:
             _, hello = self._owners.pop(peer)
             self.view.owner_left(peer, time.time())
@@ -397,8 +408,7 @@ class Controller:
                 agent.send_nowait(m.OwnerGone(peer, hello.job_id, hello.is_driver))
         elif peer in self._agents:
             _, agent_hello = self._agents.pop(peer)
-            self._busy.pop(peer, None)
-            self._draining.discard(peer)
+            self._draining.pop(peer, None)
             self.view.node_left(peer, time.time())
             self._relay.gone(peer)
             self._machine.node_left(peer, f"its node {agent_hello.host} ({peer}) left the cluster")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MAX_CAUSES = 5
 #: Each further process has this part of the time that the one before has, so that its answer is in time.
 SHARE = 0.8
+#: What it means for work that a node takes nothing new.
 
 
 class Explainer:

@@ -32,6 +32,7 @@ def run_guarded(
     *,
     patience: float = PATIENCE,
     max_children: int = MAX_CHILDREN,
+    on_answer: Callable[[bytes | None], object] = lambda answer: None,
 ) -> list[bytes | None]:
     """Return what ``answer(item)`` returns for each item, as it would here; None where there was no answer.
 
@@ -47,16 +48,26 @@ def run_guarded(
         Seconds without a sign of life after which an item counts as one that hangs.
     max_children
         Each after the first follows an item that hung or crashed.
+    on_answer
+        Called here with each item's answer, in order, before the next child begins: what ``answer`` has changed in a
+        child is not known to the next otherwise. It must not raise.
     """
     answers: list[bytes | None] = []
+
+    def note(found: Sequence[bytes | None]) -> None:
+        for one in found:
+            answers.append(one)
+            on_answer(one)
+
     deadline = time.monotonic() + seconds
     for _ in range(max_children):
         with contextlib.suppress(OSError):  # no process or no pipe to be had: no answers
-            answers += _ask_child(items[len(answers) :], answer, deadline, patience)
+            note(_ask_child(items[len(answers) :], answer, deadline, patience))
         if len(answers) == len(items) or time.monotonic() >= deadline:
             break
-        answers.append(None)
-    return answers[: len(items)] + [None] * (len(items) - len(answers))
+        note([None])
+    note([None] * (len(items) - len(answers)))
+    return answers
 
 
 def _ask_child(items: Sequence[T], answer: Callable[[T], bytes], deadline: float, patience: float) -> list[bytes]:

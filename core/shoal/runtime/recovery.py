@@ -13,7 +13,7 @@ from shoal.model.errors import ObjectLostError
 from shoal.model.ids import new_object_id
 from shoal.model.options import ENDLESS
 from shoal.runtime import payload as payloads
-from shoal.runtime.lineage import BORROWED, STORED, Lineage, Origin
+from shoal.runtime.lineage import BORROWED, STORED, Ancestor, Lineage, Origin
 from shoal.runtime.refs import ObjectRef
 from shoal.runtime.work import Work
 
@@ -85,15 +85,22 @@ class Recovery:
                 times = step.work.target.retries
                 return [], f"it was lost {times} times before, which uses up the retries of `{step.work.target.name}`"
             plan[id(step)] = step
-            if any(object_id not in self._table for object_id, _ in step.nested):
-                return [], f"an argument of `{step.work.target.name}` contains a ref whose value was let go"
-            for ancestor in step.ancestors:
-                if ancestor.object_id in self._table or ancestor.payload is not None:
+            needed = [*((ancestor, False) for ancestor in step.ancestors), *((ref, True) for ref in step.nested)]
+            looked_at: set[str] = set()
+            while needed:
+                ancestor, by_ref = needed.pop()
+                if ancestor.object_id in looked_at or (ancestor.object_id in self._table and ancestor.payload is None):
                     continue
-                if not isinstance(ancestor.lineage, Lineage):
+                if ancestor.payload is not None:
+                    if not by_ref or ancestor.object_id not in self._table:
+                        needed += [(ref, True) for ref in ancestor.contained]
+                elif isinstance(ancestor.lineage, Lineage):
+                    todo.append(ancestor.lineage)
+                else:
                     name, origin = step.work.target.name, ancestor.lineage or Origin(BORROWED)
-                    return [], f"an argument of `{name}` is gone, too: {origin.why}"
-                todo.append(ancestor.lineage)
+                    what = "contains a ref to what is gone, too" if by_ref else "is gone, too"
+                    return [], f"an argument of `{name}` {what}: {origin.why}"
+                looked_at.add(ancestor.object_id)
         return list(plan.values()), ""
 
     def _lose_siblings(self, work: Work, holder: str) -> None:
@@ -113,21 +120,8 @@ class Recovery:
             return  # it is under way
         if lineage.left != ENDLESS:
             lineage.left -= 1
-        refs = []
-        for ancestor in lineage.ancestors:
-            object_id = ancestor.object_id
-            if ancestor.payload is not None:
-                object_id = new_object_id()  # another process may own the one, and send us refs to it
-                self._table.add(object_id, ancestor.payload)
-            elif object_id in self._table:
-                self._table.retain(object_id, "")
-            else:
-                self._table.add(object_id).lineage = ancestor.lineage
-            refs.append(ObjectRef(object_id, self._owner.address, self._owner))
-        holds = []
-        for object_id, address in lineage.nested:
-            self._table.retain(object_id, "" if address == self._owner.address else address)
-            holds.append(ObjectRef(object_id, address, self._owner))
+        refs = [self._depend(ancestor) for ancestor in lineage.ancestors]
+        holds = [self._hold(ancestor) for ancestor in lineage.nested]
         yields = MissingValues(self._owner, done) if done.target.streams else None
         work = dataclasses.replace(
             done,
@@ -142,6 +136,24 @@ class Recovery:
         lineage.work = dataclasses.replace(done, attempt=work.attempt)
         logger.info("`%s` is run again: what it made is lost", done.target.name)
         self._owner.tasks.submit(work)
+
+    def _depend(self, ancestor: Ancestor) -> ObjectRef:
+        if ancestor.payload is None:
+            return self._hold(ancestor)
+        object_id = new_object_id()  # another process may own the one, and send us refs to it
+        self._table.add(object_id, ancestor.payload, [self._hold(ref) for ref in ancestor.contained])
+        return ObjectRef(object_id, self._owner.address, self._owner)
+
+    def _hold(self, ancestor: Ancestor) -> ObjectRef:
+        """Hold what a ref stands for; if it is there no more, as it was, or until it has been made again."""
+        object_id, address = ancestor.object_id, ancestor.address or self._owner.address
+        if object_id in self._table:
+            self._table.retain(object_id, "" if address == self._owner.address else address)
+        elif ancestor.payload is not None:
+            self._table.add(object_id, ancestor.payload, [self._hold(ref) for ref in ancestor.contained])
+        else:
+            self._table.add(object_id).lineage = ancestor.lineage
+        return ObjectRef(object_id, address, self._owner)
 
 
 class MissingValues:

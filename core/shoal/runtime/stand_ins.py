@@ -8,8 +8,8 @@ from typing import Any
 
 from shoal.model.amounts import format_nbytes
 
-#: Characters of a value's ``repr`` that travel.
-MAX_TEXT = 400
+#: Characters that travel: of a value's ``repr``, and of its type's name.
+MAX_TEXT, MAX_KIND = 400, 100
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -48,7 +48,8 @@ def kind_of(value: Any) -> str:
     """Return how to call the type of *value*; never asks the value."""
     cls = type(value)
     module = cls.__module__ if isinstance(cls.__module__, str) else ""
-    return cls.__qualname__ if module in ("builtins", "__main__", "") else f"{module}.{cls.__qualname__}"
+    kind = cls.__qualname__ if module in ("builtins", "__main__", "") else f"{module}.{cls.__qualname__}"
+    return kind if len(kind) <= MAX_KIND else f"{kind[: MAX_KIND - 1]}…"
 
 
 class _Repr(reprlib.Repr):

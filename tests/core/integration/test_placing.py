@@ -35,6 +35,21 @@ def test_bundles_are_reserved_and_used(cluster):
     assert shoal.get(where.remote(), timeout=30)
 
 
+def test_a_group_knows_where_its_bundles_are(cluster):
+    @shoal.remote(num_cpus=1)
+    def inside(group):
+        return shoal.get_runtime_context().node_id, group.nodes()
+
+    with shoal.placement_group([{"num_cpus": 1}, {"num_cpus": 1}], strategy="SPREAD") as group:
+        assert group.wait(timeout=30)
+        nodes = group.nodes()
+        assert set(nodes) == {node.id for node in shoal.nodes()}
+        for index in (0, 1):
+            found = inside.options(scheduling_strategy=group.bundle(index)).remote(group)
+            assert shoal.get(found, timeout=30) == (nodes[index], nodes)
+    assert group.nodes() == []
+
+
 def test_a_group_travels(embedded):
     @shoal.remote(num_cpus=0)
     def inside(group):

@@ -98,6 +98,34 @@ def test_so_is_what_it_was_made_from_though_nobody_holds_that_any_more(nodes, ru
     wait_until(lambda: session._session.owner.num_objects() == 1, "release of what was made in between")
 
 
+def test_so_are_values_that_its_arguments_had_refs_to(nodes, runs, wait_until):
+    note, count = runs
+
+    @shoal.remote
+    def make(value):
+        note("make")
+        return np.full(NBYTES, value, np.uint8)
+
+    @shoal.remote
+    def small(value):
+        return value
+
+    @shoal.remote
+    def total(refs, box):
+        note("total")
+        parts = shoal.get([*refs, *shoal.get(box["more"])])
+        return np.full(NBYTES, sum(int(np.max(part)) for part in parts), np.uint8)
+
+    box = {"more": shoal.put([make.remote(1), small.remote(2)])}
+    ref = total.remote([make.remote(3), small.remote(4)], box)
+    nodes(ref)
+    del box
+    wait_until(lambda: session._session.owner.num_objects() == 1, "release of all but the result")
+    assert shoal.get(ref, timeout=60)[0] == 10
+    assert (count("total"), count("make")) == (2, 4)
+    wait_until(lambda: session._session.owner.num_objects() == 1, "release of what was made in between")
+
+
 def test_a_task_whose_argument_is_lost_waits_for_it(nodes, runs):
     note, count = runs
 

@@ -70,6 +70,11 @@ def have_kept(process: Process, refs: list[ObjectRef]) -> Steps:
     return []
 
 
+def wait_for_nothing(process: Process, refs: list[ObjectRef]) -> Steps:
+    yield
+    return []
+
+
 def get_first(process: Process, refs: list[ObjectRef]) -> Steps:
     return (yield from process.get_value(refs[0]))
 
@@ -82,7 +87,18 @@ def have_echoed(process: Process, refs: list[ObjectRef]) -> Steps:
 
 def make(num_drivers: int = 1) -> World:
     world = World(1, num_drivers)
-    for body in (keep, keep_and_stay, wait, echo, stay_and_echo, forget, have_kept, get_first, have_echoed):
+    for body in (
+        keep,
+        keep_and_stay,
+        wait,
+        echo,
+        stay_and_echo,
+        forget,
+        have_kept,
+        wait_for_nothing,
+        get_first,
+        have_echoed,
+    ):
         world.bodies[body.__name__] = body
     return world
 
@@ -195,6 +211,90 @@ def test_who_waits_for_what_is_released_as_its_lender_was_cut_off_is_told() -> N
         world.cut(owner, lender)
         world.settle()
         world.bodies["go on"] = echo
+        world.let_go()
+
+
+def get_all(process: Process, refs: list[ObjectRef]) -> Steps:
+    """Get every value, and those that their refs stand for, and so on."""
+    todo = list(refs)
+    while todo:
+        todo += yield from process.get_value(todo.pop())
+    return []
+
+
+def lose_and_get(world: World, driver: Process, ref: ObjectRef) -> None:
+    """Lose every stored value, and have the driver get that of *ref*."""
+    world.settle()
+    for path in world.segments:
+        world.segments[path] = []
+    driver.begin("a wait", driver.get_value(ref))
+    world.settle()
+
+
+@pytest.mark.parametrize("again", [1, 2])
+def test_refs_in_arguments_that_were_let_go_are_made_again_with_what_was_made_from_them(again: int) -> None:
+    world = make()
+    world.bodies["get_all"] = get_all
+    driver = world["driver0"]
+    with told(world), world.running():
+        large = driver.submit_task("echo", large_result=True)
+        larger = driver.submit_task("get_all", nested=large, large_result=True)
+        small = driver.submit_task("echo")
+        box = driver.put_value([driver.put_value(larger), *small])
+        world.settle()  # what is inside is known when the task ends
+        outer = driver.submit_task("get_all", large, nested=[box, *larger], large_result=True)
+        driver.kept += outer
+        del large, larger, small, box
+        world.settle()
+        assert len(driver.table) == 1, "nothing is kept but how it was made"
+        world.troubled = True
+        for _ in range(again):
+            lose_and_get(world, driver, outer[0])
+        assert not world.errors
+        assert len(driver.table) == 1, "what was made again on the way is let go"
+        del outer
+        world.let_go()
+
+
+@pytest.mark.parametrize(("kind", "why"), [("put", "stored with `put`"), ("once", "max_retries=0")])
+def test_a_ref_to_what_cannot_be_made_again_is_named(kind: str, why: str) -> None:
+    world = make()
+    world.bodies["get_all"] = get_all
+    driver = world["driver0"]
+    with told(world), world.running():
+        if kind == "put":
+            inner = [driver.put_value(large=True)]
+        else:
+            inner = driver.submit_task("echo", large_result=True, retries=0)
+        world.settle()
+        outer = driver.submit_task("get_all", nested=inner, large_result=True)
+        world.settle()
+        del inner
+        world.troubled = True
+        lose_and_get(world, driver, outer[0])
+        error = str(driver.error_of(outer[0]))
+        assert "contains a ref to what is gone, too: it" in error and why in error
+        del outer
+        world.let_go()
+
+
+def test_refs_whose_values_came_later_than_the_task_ended_are_not_made_again() -> None:
+    world = make()
+    driver = world["driver0"]
+    with told(world), world.running():
+        late = driver.submit_task("stay_and_echo", large_result=True, on="exec1")
+        outer = driver.submit_task("wait_for_nothing", nested=late, large_result=True, on="exec0")
+        world.settle()
+        assert driver.is_ready(outer[0]) and not driver.is_ready(late[0])
+        world.bodies["go on"] = echo
+        world.settle()
+        world.troubled = True
+        lose_and_get(world, driver, outer[0])
+        assert not world.errors, "it is held here"
+        late.clear()
+        lose_and_get(world, driver, outer[0])
+        assert "was not there yet when the task that had a ref to it ended" in str(driver.error_of(outer[0]))
+        del outer
         world.let_go()
 
 

@@ -349,6 +349,7 @@ def test_nothing_is_lost_or_granted_twice_whatever_happens(seed: int) -> None:
             cluster.world.at(when, agent.hear, agent.busy, setup.choice([0.0, 1.0, 2.0]))
         cluster.world.at(2.0, agent.hear, agent.busy, 0.0)
         cluster.world.at(setup.choice([0.1, 0.5]), agent.hear, agent.full, setup.choice([0.01, 0.4]))
+        cluster.world.at(setup.choice([0.05, 0.3, 0.7]), agent.hear, agent.drained, setup.choice([0.01, 0.4]))
     # Actors that hold all there is would leave the others waiting for ever.
     for actor, _, _ in actors:
         cluster.world.at(6.0, cluster.controller.kill_actor, actor, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 import pytest
@@ -40,6 +41,21 @@ def test_ranks_run_at_the_same_time_and_know_of_each_other(kernel: Kernel) -> No
     assert outcome.value == "[(0, 2, 3.0, '0', 2), (1, 2, 3.0, '1', 2)]"
     assert kernel.ok("y").value == "0", "names come back from rank 0"
     assert kernel.ok("%%remote\nimport os\nos.environ.get('RANK')").of_type("execute_result") == []
+
+
+def test_ranks_are_numbered_on_each_node_as_well(kernel: Kernel) -> None:
+    names = "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE"
+    cell = f"import os\n(shoal.get_runtime_context().node_id, *(int(os.environ[name]) for name in {names}))"
+    kernel.ok("%remote scale 2")
+    rows = ast.literal_eval(kernel.ok(f"%%remote --ranks 3\n{cell}").value)
+    nodes = {node: [row for row in rows if row[0] == node] for node, *_ in rows}
+    assert sorted(map(len, nodes.values())) == [1, 2]
+    assert [row[1] for row in rows] == [0, 1, 2] and {row[4] for row in rows} == {3}
+    for there in nodes.values():
+        assert [row[2] for row in there] == list(range(len(there)))
+        assert {row[3] for row in there} == {len(there)}
+    assert kernel.ok("%%remote\nimport os\n'LOCAL_WORLD_SIZE' in os.environ").value == "False"
+    kernel.ok("%remote scale 1")
 
 
 def test_when_a_rank_fails_the_others_do_not_wait_for_it(kernel: Kernel) -> None:

@@ -485,6 +485,99 @@ def test_a_node_that_is_full_and_set_aside_gets_leases_when_it_is_neither() -> N
     assert [lease.actor_id for lease in started(machine)] == ["actor-1"]
 
 
+# -- nodes that are to leave, and nodes of which nothing is heard ------------------------------------------------
+
+
+def test_a_node_that_is_to_leave_has_every_task_lease_asked_back_and_gets_none() -> None:
+    machine = machine_with(4, 1)
+    none = SchedulingClass(())
+    machine.demand("owner-a", "job-a", CPU, 4)
+    machine.demand("owner-b", "job-b", none._replace(placement=Placement(node="node-0")), 2)
+    machine.request_actor(actor(1, none._replace(placement=Placement(node="node-0"))))
+    there = [lease for lease in started(machine) if lease.node_id == "node-0"]
+    flush(machine)
+    assert len(there) >= 5
+    machine.node_draining("node-0", True)
+    asked = [action.lease for action in flush(machine) if isinstance(action, AskBack) and not action.idle_only]
+    assert {lease.lease_id for lease in asked} == {lease.lease_id for lease in there if not lease.actor_id}
+    for lease in asked:
+        machine.gave_back(lease.lease_id)
+    machine.demand("owner-a", "job-a", CPU, 9)
+    assert {lease.node_id for lease in started(machine)} <= {"node-1"}
+    machine.node_draining("node-0", False)
+    assert {lease.node_id for lease in started(machine)} == {"node-0"}
+    assert free_cpus(machine) == 0
+
+
+def test_work_that_was_starting_on_a_node_that_is_to_leave_starts_elsewhere() -> None:
+    machine = machine_with(2)
+    machine.demand("owner-a", "job-a", CPU, 2)
+    starting = [action.lease for action in flush(machine) if isinstance(action, Start)]
+    machine.node_joined("node-1", make_resources({"num_cpus": 2}))
+    machine.node_draining("node-0", True)
+    actions = flush(machine)
+    assert [action for action in actions if isinstance(action, End)] == [End(lease, kill=False) for lease in starting]
+    assert [action.lease.node_id for action in actions if isinstance(action, Start)] == ["node-1", "node-1"]
+    for lease in starting:  # the word of the node was under way
+        machine.executor_started(lease.lease_id, "exec-1", "address")
+    assert flush(machine) == []
+
+
+def test_leases_in_bundles_of_a_node_that_is_to_leave_are_asked_back_too() -> None:
+    machine = machine_with(2)
+    machine.create_group(Group("group", "owner-a", "job-a", (make_resources({"num_cpus": 1}),), "PACK"))
+    inside = CPU._replace(placement=Placement(group_id="group"))
+    machine.demand("owner-a", "job-a", inside, 1)
+    (lease,) = started(machine)
+    flush(machine)
+    machine.node_draining("node-0", True)
+    assert flush(machine) == [AskBack(lease, idle_only=False)]
+    machine.gave_back(lease.lease_id)
+    machine.demand("owner-a", "job-a", inside, 1)
+    assert started(machine) == []
+    machine.node_draining("node-0", False)
+    assert [lease.ledger.group_id for lease in started(machine)] == ["group"]
+
+
+def test_each_reason_for_which_a_node_gets_no_work_is_lifted_by_itself() -> None:
+    machine = machine_with(1)
+    for close in (machine.node_full, machine.node_draining, machine.node_suspected):
+        close("node-0", True)
+    machine.node_busy("node-0", make_resources({"num_cpus": 1}))
+    machine.demand("owner-a", "job-a", CPU, 1)
+    for reopen in (machine.node_draining, machine.node_suspected, machine.node_full):
+        assert started(machine) == []
+        reopen("node-0", False)
+    assert started(machine) == [], "Dask uses it"
+    machine.node_busy("node-0", ())
+    assert len(started(machine)) == 1
+
+
+def test_nothing_is_set_aside_on_a_node_that_is_to_leave() -> None:
+    machine = machine_with(2, 2)
+    machine.demand("owner-a", "job-a", CPU, 100)
+    machine.demand("owner-b", "job-b", HALF, 100)
+    started(machine)
+    machine.node_draining("node-0", True)
+    machine.request_actor(actor(1, TWO_CPUS))
+    while not machine.needs_tick:
+        assert churn(machine, 1) == -1
+    assert [node.node_id for node in machine.nodes.values() if node.reserved_for] == ["node-1"]
+
+
+def test_a_node_of_which_nothing_is_heard_is_to_have_no_more_work() -> None:
+    machine = machine_with(2)
+    machine.demand("owner-a", "job-a", CPU, 1)
+    (lease,) = started(machine)
+    flush(machine)
+    machine.node_suspected("node-0", True)
+    assert flush(machine) == [AskBack(lease, idle_only=False)]
+    machine.demand("owner-a", "job-a", CPU, 2)
+    assert started(machine) == []
+    machine.node_suspected("node-0", False)
+    assert len(started(machine)) == 1
+
+
 def test_the_numbers_of_an_executor_that_was_ended_for_its_memory_reach_the_owner() -> None:
     machine = machine_with(1)
     machine.demand("owner-a", "job-a", CPU, 1)

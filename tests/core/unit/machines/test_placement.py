@@ -348,7 +348,8 @@ def test_random_events_keep_the_books(seed: int) -> None:
             case 10 if random.random() < 0.1:
                 machine.owner_gone(f"owner-{random.randrange(4)}")
             case 11 if machine.nodes:
-                machine.node_full(random.choice(list(machine.nodes)), random.random() < 0.5)
+                close = random.choice([machine.node_full, machine.node_draining, machine.node_suspected])
+                close(random.choice(list(machine.nodes)), random.random() < 0.5)
         machine.validate()
         machine.tick(now)
         settle(machine)
@@ -356,7 +357,8 @@ def test_random_events_keep_the_books(seed: int) -> None:
         machine.owner_gone(f"owner-{number}")
     for name in list(machine.nodes):
         machine.node_busy(name, ())
-        machine.node_full(name, False)
+        for reopen in (machine.node_full, machine.node_draining, machine.node_suspected):
+            reopen(name, False)
     settle(machine)
     assert machine.leases == {} and machine.groups == {}
     assert all(node.free == node.total and not node.leases for node in machine.nodes.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from shoal.machines.bundles import Group
 from shoal.machines.grants import ActorRequest, Start
 from shoal.machines.leases import LeaseMachine
+from shoal.machines.nodes import DRAINING, FULL
 from shoal.machines.shortage import MAX_HOLDERS, Holder, find_group_shortage, find_shortage
 from shoal.model.placement import Placement, SchedulingClass
 from shoal.model.resources import make_resources
@@ -68,10 +69,14 @@ def test_a_node_whose_memory_was_full_has_no_room() -> None:
     leases = machine(2, 4)
     leases.node_full("node-1", True)
     found = find_shortage(leases.places, leases.leases, TWO)
-    assert found is not None and found.node_id == "node-0" and found.fits and not found.full
+    assert found is not None and found.node_id == "node-0" and found.fits and not found.closed
     leases.node_full("node-0", True)
     found = find_shortage(leases.places, leases.leases, TWO)
-    assert found is not None and found.full and not found.fits
+    assert found is not None and found.closed == FULL and not found.fits
+    leases.node_draining("node-0", True)
+    leases.node_full("node-0", False)
+    found = find_shortage(leases.places, leases.leases, TWO)
+    assert found is not None and found.closed == DRAINING and not found.fits
 
 
 def test_leases_that_wait_have_lent_what_they_hold_and_many_holders_are_cut_short() -> None:

@@ -375,6 +375,37 @@ def test_an_error_has_an_upper_size() -> None:
     assert variables["b"] == b"\x01" * 60_000 and "no more room" in repr(variables["t"])
 
 
+def test_it_holds_when_values_hang_or_end_the_process_that_looks_at_them() -> None:
+    def fail(*parts: Any) -> None:
+        a, b, c, d, e, f, g, h, i, j, k, m = parts
+        raise KeyError(len([a, b, c, d, e, f, g, h, i, j, k, m]))
+
+    parts: list[Any] = []
+    for number in range(3):
+        parts += [*([bytes([16 * number + part]) * 9_000 for part in range(6)] for _ in range(3)), Nasty(exit_at_once)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(captured_locals, "MAX_TOTAL", 200_000)
+        data = error_of(fail, *parts)
+    assert len(data) < 200_000 + 20_000
+    variables = frames_of(remote_errors.load(data))["fail"].f_locals
+    assert variables["c"] == parts[2], "before the first that ends the process"
+    assert "ended the process" in repr(variables["d"]) and "ended the process" in repr(variables["h"])
+    assert "no more room" in repr(variables["k"]), "after the second"
+
+
+def test_names_and_texts_count_as_well() -> None:
+    long = type("é" * 5_000, (), {"__repr__": lambda self: "€" * 10_000, "__reduce__": lambda self: 1 / 0})
+    source = "\n".join([f"v{number} = kind()" for number in range(390)] + ["raise KeyError(1)"])
+
+    def fail() -> None:
+        exec(compile(source, "<cell>", "exec"), {"kind": long})
+
+    data = error_of(fail)
+    assert len(data) < captured_locals.MAX_TOTAL + 60_000
+    variables = frames_of(remote_errors.load(data))["<module>"].f_locals
+    assert all(isinstance(variables[f"v{number}"], StandIn) for number in (0, 200, 389))
+
+
 class NotHere:
     """Cannot be rebuilt where the error arrives."""
 

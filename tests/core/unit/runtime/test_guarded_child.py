@@ -55,6 +55,16 @@ def test_nothing_to_do_is_no_trouble() -> None:
     assert run_guarded([], call, 1.0) == []
 
 
+def test_each_child_knows_what_this_process_has_noted_of_the_ones_before() -> None:
+    noted: list[bytes | None] = []
+
+    def answer(item: int) -> bytes:
+        return exit_at_once() if item < 0 else str(noted).encode()
+
+    found = run_guarded([1, -1, 2, -2, 3], answer, 10.0, max_children=2, on_answer=noted.append)
+    assert found == noted == [b"[]", None, b"[b'[]', None]", None, None]
+
+
 @pytest.mark.parametrize("bad", [hang_in_python, hang_and_keep_the_interpreter, exit_at_once, crash])
 def test_an_item_that_does_not_come_back_costs_itself_only(bad: Callable[[], bytes]) -> None:
     begin = time.monotonic()
