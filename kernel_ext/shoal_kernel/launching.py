@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -13,7 +13,7 @@ from shoal.model.ids import random_id
 from shoal_kernel.cell import CellSpec, explain_loss
 from shoal_kernel.cell_run import CellRun, Ended
 from shoal_kernel.hosting import WATCH, BackgroundCell, CellHost
-from shoal_kernel.packing import UnpicklableVariable, pack
+from shoal_kernel.packing import Package, UnpicklableVariable, pack
 from shoal_kernel.parts import Part, Parts
 from shoal_kernel.shipping import Shipment
 from shoal_kernel.tasks import CellPart, CellTasks, RunOptions
@@ -30,8 +30,6 @@ class Launch:
     shipment: Shipment
     parts: Parts
     options: RunOptions
-    #: The notebook's variables: functions among the parts' own variables refer to them.
-    user_ns: dict[str, Any]
     #: Called with the launched cell and what has ended.
     take: Callable[[CellRun, Ended], Any]
     #: Called when all has ended.
@@ -69,21 +67,36 @@ class Launch:
         return CellRun(random_id("cell"), tasks, self.take, [refs], close=self.close, is_call=True)
 
     def tasks(self) -> CellTasks:
-        parts = tuple(map(self._part, self.parts.parts))
+        parts = tuple(map(self._part, self.parts.parts, self.shipment.own))
         package = self.shipment.package if len(parts) == 1 else shoal.put(self.shipment.package)
         return CellTasks(self.spec, package, self.shipment.stored, parts, self.parts.kind, self.options)
 
-    def _part(self, part: Part) -> CellPart:
-        # What functions among them read comes from the notebook.
+    def _part(self, part: Part, own: Package | None) -> CellPart:
+        rank = part.key if self.parts.kind == "list" else -1
+        return CellPart(part.label, part.key, own, part.options, rank)
+
+
+def pack_parts(parts: Parts, user_ns: dict[str, Any]) -> Iterator[Package | None]:
+    """Pack the variables that each part has of its own, one part after the other; None where it has none.
+
+    Parameters
+    ----------
+    user_ns
+        The notebook's variables: what functions among the parts' own read comes from there.
+
+    Raises
+    ------
+    UsageError
+        One of them cannot be pickled.
+    """
+    for part in parts.parts:
         try:
-            own = pack(part.variables, {**self.user_ns, **part.variables}, self.user_ns) if part.variables else None
+            yield pack(part.variables, {**user_ns, **part.variables}, user_ns) if part.variables else None
         except UnpicklableVariable as error:
             loss = explain_loss(error, error.name)
             raise UsageError(
                 f"`{part.label}` cannot be sent: `{loss.path}`: {loss.reason}. Nothing was sent."
             ) from None
-        rank = part.key if self.parts.kind == "list" else -1
-        return CellPart(part.label, part.key, own, part.options, rank)
 
 
 def find_host(name: str, options: Mapping[str, Any], tag: str) -> shoal.ActorHandle:

@@ -29,7 +29,7 @@ from shoal_kernel.cell import CellSource, CellSpec, execute
 from shoal_kernel.cell_run import CellRun, collect
 from shoal_kernel.handshake import Handshake
 from shoal_kernel.jobs import Jobs
-from shoal_kernel.launching import Launch
+from shoal_kernel.launching import Launch, pack_parts
 from shoal_kernel.locating import CellWatch
 from shoal_kernel.modules import ModuleSync
 from shoal_kernel.options import count, name, nbytes, number, seconds, split_options
@@ -241,7 +241,7 @@ class Remote(Magics):
 
     def _launch(self, arguments: Any, spec: CellSpec, package: Package, parts: Parts) -> CellRun:
         shell = self._the_shell
-        shipment = self._shipper.ship(package, self.max_send)
+        shipment = self._shipper.ship(package, self.max_send, pack_parts(parts, shell.user_ns))
         if shipment.news:
             print(describe(shipment.news))
         name = arguments.name or self._watch.number()
@@ -260,7 +260,7 @@ class Remote(Magics):
         )
         receiver = Receiver(shell, arguments.keep, self.names.learner(arguments.actor))
         close = lanes.close if lanes is not None else lambda: None
-        launch = Launch(spec, shipment, parts, options, shell.user_ns, receiver.take, close)
+        launch = Launch(spec, shipment, parts, options, receiver.take, close)
         try:
             if arguments.actor is None:
                 return launch.start_in_background() if arguments.bg else launch.start()
