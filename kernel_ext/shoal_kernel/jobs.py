@@ -9,10 +9,10 @@ from IPython.core.error import UsageError
 
 import shoal
 from shoal.model.suggest import did_you_mean
+from shoal.model.tables import Table
 from shoal.runtime import session
 from shoal_kernel.cell_run import CellRun, Ended
 from shoal_kernel.launching import background_ids, find_background
-from shoal_kernel.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
