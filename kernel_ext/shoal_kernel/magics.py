@@ -33,7 +33,7 @@ from shoal_kernel.launching import Launch, pack_parts
 from shoal_kernel.locating import CellWatch
 from shoal_kernel.modules import ModuleSync
 from shoal_kernel.options import count, name, nbytes, number, seconds, split_options
-from shoal_kernel.output_settings import OutputSettings
+from shoal_kernel.output_settings import MAX_DISPLAY, MAX_DISPLAYS, OutputSettings
 from shoal_kernel.packing import Package
 from shoal_kernel.parts import Parts
 from shoal_kernel.preparing import prepare
@@ -91,6 +91,12 @@ class Remote(Magics):
     max_output_lines = Int(
         25_000, min=1, help="Lines of one cell's output that reach the page; the rest is counted."
     ).tag(config=True)
+    max_display = Float(
+        MAX_DISPLAY, help="Bytes of one display of a cell's remote work; a larger one is not shown, and a line says so."
+    ).tag(config=True)
+    max_displays = Float(
+        MAX_DISPLAYS, help="Bytes of all displays of one cell's remote work; what is more is not shown."
+    ).tag(config=True)
     sync_modules = Bool(
         True, help="Before each remote cell, give executors the local modules (`.py` files) that have changed."
     ).tag(config=True)
@@ -112,9 +118,14 @@ class Remote(Magics):
     def _internals_changed(self, change: Any) -> None:
         tracebacks.show_internals(change["new"])
 
-    @observe("live_output", "max_output_lines")
+    @observe("live_output", "max_output_lines", "max_display", "max_displays")
     def _output_changed(self, _: Any) -> None:
-        self._router.settings = OutputSettings(live=self.live_output, max_lines=self.max_output_lines)
+        self._router.settings = OutputSettings(
+            live=self.live_output,
+            max_lines=self.max_output_lines,
+            max_display=self.max_display,
+            max_displays=self.max_displays,
+        )
 
     @_documented
     @_option("--num-cpus", type=number, metavar="N", help="CPUs to reserve while it runs (default 1).")
@@ -229,6 +240,7 @@ class Remote(Magics):
             keeps_value=arguments.keep is not None,
             stays=arguments.keep or "",
             brings_names=arguments.actor is None and parts.kind != "dict",
+            displays=self._router.settings.displays,
         )
         for line in modules.said if modules is not None else ():
             print(f"shoal: {line}")
