@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from IPython.core.error import UsageError
 
 import shoal
+from shoal.errors import ActorDiedError, ShoalError
 from shoal.model.ids import random_id
 from shoal_kernel.cell import CellSpec, explain_loss
 from shoal_kernel.cell_run import CellRun, Ended
-from shoal_kernel.hosting import WATCH, BackgroundCell, CellHost
+from shoal_kernel.hosting import BACKGROUND, WATCH, BackgroundCell, BackgroundStatus, CellHost
 from shoal_kernel.packing import Package, UnpicklableVariable, pack
 from shoal_kernel.parts import Part, Parts
 from shoal_kernel.shipping import Shipment
 from shoal_kernel.tasks import CellPart, CellTasks, RunOptions
 
-#: Where background cells are found by whoever wants to attach to them.
-BACKGROUND = "shoal.background-cells"
+#: Seconds within which background cells say how they stand.
+STATUS_TIMEOUT = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +48,11 @@ class Launch:
 
         return CellRun(random_id("cell"), tasks, self.take, started.refs, close=close)
 
-    def start_in_background(self) -> CellRun:
-        """Launch it so that it outlives this notebook."""
+    def start_in_background(self, keep: float) -> CellRun:
+        """Launch it so that it outlives this notebook; *keep* says how long it is kept when it has ended."""
         run_id, tasks = random_id("cell"), self.tasks()
         options = {"name": run_id, "namespace": BACKGROUND, "lifetime": "detached", "cell": self.options.tag}
-        host = shoal.remote(BackgroundCell).options(**options).remote(tasks)
+        host = shoal.remote(BackgroundCell).options(**options).remote(tasks, run_id, keep)
         return CellRun(run_id, tasks, self.take, host=host, begun=host.begin.remote(), close=self.close)
 
     def call(self, host: shoal.ActorHandle, *, background: bool) -> CellRun:
@@ -120,6 +122,27 @@ def find_background(run_id: str, take: Callable[[CellRun, Ended], Any]) -> CellR
     host = shoal.get_actor(run_id, BACKGROUND)
     tasks, started = shoal.get(host.about.remote(), timeout=30.0)
     return CellRun(run_id, tasks, take, host=host, begun=host.refs.remote(), started=started)
+
+
+def background_statuses(run_ids: Iterable[str]) -> dict[str, BackgroundStatus | None]:
+    """Return how background cells stand, whoever has launched them; None for one that does not answer.
+
+    Those that are gone by now are left out.
+    """
+    asked: dict[str, shoal.ObjectRef] = {}
+    for run_id in run_ids:
+        with contextlib.suppress(ValueError):
+            asked[run_id] = shoal.get_actor(run_id, BACKGROUND).status.remote()
+    ready = set(shoal.wait(list(asked.values()), num_returns=len(asked), timeout=STATUS_TIMEOUT)[0]) if asked else set()
+    found: dict[str, BackgroundStatus | None] = {}
+    for run_id, ref in asked.items():
+        try:
+            found[run_id] = shoal.get(ref) if ref in ready else None
+        except ActorDiedError:
+            continue
+        except ShoalError:  # whatever else is wrong with it, it is told of
+            found[run_id] = None
+    return found
 
 
 def background_ids() -> list[str]:

@@ -78,6 +78,12 @@ class Remote(Magics):
         4e9, help="Bytes of the notebook's variables that one remote cell may read; more is refused, with their sizes."
     ).tag(config=True)
 
+    keep_results = Float(
+        259_200,
+        min=0,
+        help="Seconds for which a background cell that has ended is kept while nobody asks for it and no notebook has "
+        "a handle of it; 0 is for ever. It counts for cells launched from then on.",
+    ).tag(config=True)
     compare_packages = Bool(
         True, help="Compare the packages that the notebook uses with those of the nodes, once for each."
     ).tag(config=True)
@@ -275,7 +281,7 @@ class Remote(Magics):
         launch = Launch(spec, shipment, parts, options, receiver.take, close)
         try:
             if arguments.actor is None:
-                return launch.start_in_background() if arguments.bg else launch.start()
+                return launch.start_in_background(self.keep_results) if arguments.bg else launch.start()
             place = parts.parts[0].options if arguments.on is not None else {}
             host = self.names.host(arguments.actor, {**options.reserved(), **place}, options.tag)
             return launch.call(host, background=arguments.bg)
