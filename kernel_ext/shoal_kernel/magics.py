@@ -27,6 +27,7 @@ from shoal_kernel import parts as parts_module
 from shoal_kernel import tracebacks
 from shoal_kernel.cell import CellSource, CellSpec, execute
 from shoal_kernel.cell_run import CellRun, collect
+from shoal_kernel.code_sync import CodeSync
 from shoal_kernel.handshake import Handshake
 from shoal_kernel.jobs import Jobs
 from shoal_kernel.launching import Launch, pack_parts
@@ -104,7 +105,9 @@ class Remote(Magics):
         MAX_DISPLAYS, help="Bytes of all displays of one cell's remote work; what is more is not shown."
     ).tag(config=True)
     sync_modules = Bool(
-        True, help="Before each remote cell, give executors the local modules (`.py` files) that have changed."
+        True,
+        help="Before each remote cell, and before tasks and actors of a cell, give executors the local modules (`.py` "
+        "files) that have changed.",
     ).tag(config=True)
 
     def __init__(self, shell: InteractiveShell, watch: CellWatch, router: OutputRouter) -> None:
@@ -114,6 +117,7 @@ class Remote(Magics):
         self._shipper = Shipper()
         self.names = RemoteNames()
         self._modules = ModuleSync(shell)
+        self.code = CodeSync(shell, self._modules, lambda: bool(self.sync_modules))
         self._handshake = Handshake(shell)
         self.jobs = Jobs()
         self.subcommands = Subcommands(shell, self.jobs, self._modules)
