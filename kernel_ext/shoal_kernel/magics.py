@@ -104,6 +104,12 @@ class Remote(Magics):
     max_displays = Float(
         MAX_DISPLAYS, help="Bytes of all displays of one cell's remote work; what is more is not shown."
     ).tag(config=True)
+    progress_lines = Bool(
+        None,
+        allow_none=True,
+        help="Whether the progress of cells is told in lines where no widget can show it, one for each 10 % of what "
+        "takes some seconds; None: in a terminal only.",
+    ).tag(config=True)
     sync_modules = Bool(
         True,
         help="Before each remote cell, and before tasks and actors of a cell, give executors the local modules (`.py` "
@@ -128,13 +134,14 @@ class Remote(Magics):
     def _internals_changed(self, change: Any) -> None:
         tracebacks.show_internals(change["new"])
 
-    @observe("live_output", "max_output_lines", "max_display", "max_displays")
+    @observe("live_output", "max_output_lines", "max_display", "max_displays", "progress_lines")
     def _output_changed(self, _: Any) -> None:
         self._router.settings = OutputSettings(
             live=self.live_output,
             max_lines=self.max_output_lines,
             max_display=self.max_display,
             max_displays=self.max_displays,
+            progress_lines=self.progress_lines,
         )
 
     @_documented

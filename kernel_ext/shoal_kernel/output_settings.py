@@ -32,12 +32,15 @@ class OutputSettings:
         equal shares, so that none takes another's. The characters are bounded too, by 40 a line.
     max_display, max_displays
         Bytes of one display of the remote work of a cell, and of all of them, as they travel: with pictures in base64.
+    progress_lines
+        Whether the progress of cells is told in lines where it cannot be shown in a widget. None: in a terminal.
     """
 
     live: bool | None = None
     max_lines: int = MAX_LINES
     max_display: float = MAX_DISPLAY
     max_displays: float = MAX_DISPLAYS
+    progress_lines: bool | None = None
 
     @property
     def displays(self) -> DisplayLimits:
@@ -63,3 +66,7 @@ class OutputSettings:
         not know displays that change.
         """
         return bool(request.get("metadata", {}).get("cellId")) if self.live is None else self.live
+
+    def tells_progress(self, is_terminal: bool) -> bool:
+        """Return whether progress is told in lines: runners that compare what is printed shall find it the same."""
+        return is_terminal if self.progress_lines is None else self.progress_lines

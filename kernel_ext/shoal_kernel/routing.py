@@ -90,7 +90,7 @@ class OutputRouter:
     def running_tag(self) -> str | None:
         """Return the tag of the running cell, for work that it submits by itself."""
         cell = self._current()
-        if cell is None or not cell.msg_id:
+        if cell is None or (self._publisher.is_kernel and not cell.msg_id):
             return None
         if cell.tag not in self._cells:
             self._remember(cell)
@@ -143,6 +143,13 @@ class OutputRouter:
         if cell is None or not self._publisher.is_kernel or not self.settings.is_live(cell.request):
             return None
         return self._page(cell)
+
+    def progress_page(self, tag: str) -> Page | None:
+        """Return where to tell the progress of the cell with this tag in lines; None where nobody wants that."""
+        cell = self._cells.get(tag)
+        return (
+            self._page(cell) if cell is not None and self.settings.tells_progress(self._publisher.is_terminal) else None
+        )
 
     def __call__(self, event: shoal.output.OutputEvent) -> None:
         with self._lock:
