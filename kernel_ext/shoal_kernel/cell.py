@@ -21,6 +21,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import shoal
+from shoal.api.output import limit_displays
+from shoal.model.display_limits import DisplayLimits
 from shoal_kernel import module_sync, showing
 from shoal_kernel.module_sync import SyncedModules
 from shoal_kernel.packing import Package, UnpicklableVariable, pack, unpack
@@ -72,6 +74,8 @@ class CellSpec:
     #: The notebook's local modules as they are now, and the ref of their texts; None to leave them alone.
     modules: SyncedModules | None = None
     sources: Any = None
+    #: How much it may display.
+    displays: DisplayLimits | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +134,8 @@ def run_cell(spec: CellSpec, package: Package, own: Package | None = None, *stor
 def run_in(main: types.ModuleType, spec: CellSpec, packages: Iterable[Package | None]) -> CellResult | Kept:
     """Run a cell in *main* after putting the variables of *packages* there."""
     namespace = main.__dict__
+    if spec.displays is not None:
+        limit_displays(spec.displays)
     if spec.modules is not None:
         module_sync.rebind(namespace, module_sync.apply(spec.modules, lambda: shoal.get(spec.sources)))
     add_paths(spec.paths)
@@ -158,7 +164,7 @@ def _run_and_collect(spec: CellSpec, namespace: dict[str, Any]) -> CellResult | 
         return _collect(written, namespace, namespace), value
     if value is None or not spec.wants_value:
         return _collect(written, namespace, namespace)
-    return _collect([*written, VALUE], {**namespace, VALUE: value}, namespace)
+    return _collect([*written, VALUE], {**namespace, VALUE: value}, namespace, spec.displays)
 
 
 def add_paths(paths: tuple[str, ...]) -> None:
@@ -206,7 +212,9 @@ async def _await_all(codes: list[types.CodeType], namespace: dict[str, Any]) -> 
     return value
 
 
-def _collect(names: list[str], variables: dict[str, Any], namespace: dict[str, Any]) -> CellResult:
+def _collect(
+    names: list[str], variables: dict[str, Any], namespace: dict[str, Any], displays: DisplayLimits | None = None
+) -> CellResult:
     """Pack what comes back; what cannot be pickled is left out and named."""
     modules = {name: variables[name].__name__ for name in names if isinstance(variables[name], types.ModuleType)}
     names = [name for name in names if name not in modules]
@@ -219,7 +227,7 @@ def _collect(names: list[str], variables: dict[str, Any], namespace: dict[str, A
             names.remove(error.name)
             losses.append(explain_loss(error, "the value" if error.name == VALUE else error.name))
             if error.name == VALUE:
-                shown = showing.mime_bundle(error.value)
+                shown = showing.within(displays or DisplayLimits(), showing.mime_bundle(error.value))
         else:
             return CellResult(package, tuple(losses), modules, shown)
 

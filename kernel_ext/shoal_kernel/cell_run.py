@@ -169,10 +169,7 @@ class CellRun:
 
     def state(self) -> str:
         """Say how it stands."""
-        ended, total = self.progress()
-        if ended < total:
-            return "running" if total == 1 else f"{ended} of {total} runs have ended"
-        return "cancelled" if self._cancelled else "ended"
+        return describe_state(*self.progress(), self._cancelled)
 
     # -- for the magics ----------------------------------------------------------------------------------------------
 
@@ -272,6 +269,13 @@ class CellRun:
     def collect(self, values: Sequence[Any]) -> Any:
         """Put the values of the parts together."""
         return collect(self._tasks.kind, [part.key for part in self._tasks.parts], values)
+
+
+def describe_state(num_ended: int, num_parts: int, is_cancelled: bool) -> str:
+    """Say how a cell stands of which so many parts have ended."""
+    if num_ended < num_parts:
+        return "running" if num_parts == 1 else f"{num_ended} of {num_parts} runs have ended"
+    return "cancelled" if is_cancelled else "ended"
 
 
 def collect(kind: str, keys: Sequence[Any], values: Sequence[Any]) -> Any:

@@ -21,7 +21,7 @@ from IPython.core.getipython import get_ipython
 import shoal
 from shoal.runtime import failed_tasks, frames, session
 from shoal_kernel.cell import execute
-from shoal_kernel.packing import Package, unpack
+from shoal_kernel.packing import FromStore, Package, unpack
 from shoal_kernel.tracebacks import chain, hide_internals, linked, steps, trim
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def remember_cell(error: BaseException, tasks: CellTasks, number: int) -> None:
 
 
 def _nbytes(package: Package) -> int:
-    return sum(memoryview(part).nbytes for part in (package.stream, *package.buffers) if not hasattr(part, "number"))
+    here = [part for part in (package.stream, *package.buffers) if not isinstance(part, FromStore)]
+    return sum(memoryview(part).nbytes for part in here) + sum(map(_nbytes, package.apart))
 
 
 def _failure(error: BaseException) -> Failure | None:

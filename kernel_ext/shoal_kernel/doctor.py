@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 
 import shoal
 from shoal.model.amounts import format_nbytes
+from shoal.model.tables import Table
 from shoal.runtime.guarded_child import run_guarded
 from shoal.runtime.payload import INLINE_LIMIT
 from shoal.runtime.stand_ins import kind_of
 from shoal_kernel.cell import explain_loss
 from shoal_kernel.packing import UnpicklableVariable, pack
 from shoal_kernel.shipping import nbytes_by_name
-from shoal_kernel.tables import Table
 
 #: Seconds for one variable, and for all.
 PATIENCE, MAX_SECONDS = 2.0, 15.0

@@ -48,6 +48,7 @@ class Extension:
         self._progress.start()
         self._placing.start()
         self._interrupting.start()
+        self._magics.code.start()
         add_keeper(self._magics.keeper)
         self._shell.register_magics(self._magics)
         self._configurables.append(self._magics)
@@ -58,6 +59,7 @@ class Extension:
         end_cards()
         self._hints.stop()
         self._completing.stop()
+        self._magics.code.stop()
         remove_keeper(self._magics.keeper)
         self._configurables.remove(self._magics)
         manager = self._shell.magics_manager

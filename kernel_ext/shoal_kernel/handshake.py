@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import shoal
 from shoal.api.session import stay_in_background
 from shoal.errors import ShoalError
+from shoal.model.tables import Table
 from shoal.runtime import session
 from shoal.runtime.versions import versions_of
 from shoal_kernel.publishing import Publisher, Request
-from shoal_kernel.tables import Table
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

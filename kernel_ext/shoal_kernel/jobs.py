@@ -9,10 +9,11 @@ from IPython.core.error import UsageError
 
 import shoal
 from shoal.model.suggest import did_you_mean
+from shoal.model.tables import Table
 from shoal.runtime import session
-from shoal_kernel.cell_run import CellRun, Ended
-from shoal_kernel.launching import background_ids, find_background
-from shoal_kernel.tables import Table
+from shoal_kernel.cell_run import CellRun, Ended, describe_state
+from shoal_kernel.hosting import BackgroundStatus
+from shoal_kernel.launching import background_ids, background_statuses, find_background
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,17 +73,19 @@ class Jobs:
 
     def table(self) -> Table:
         """Return what `%remote jobs` shows."""
-        rows = [
-            (run.id, run.name, run.state(), _ago(run.started), "this notebook")
-            for run in (self.find(run_id) for run_id in self.ids())
-            if run is not None
-        ]
-        for run_id in self.ids():
-            if run_id not in self._runs:
-                run = find_background(run_id, lambda run, ended: None)
-                rows.append((run_id, run.name, run.state(), _ago(run.started), "another"))
+        ids = self.ids()
+        own = [run for run in map(self.find, ids) if run is not None]
+        rows = [(run.id, run.name, run.state(), _ago(run.started), "this notebook", "") for run in own]
+        others = background_statuses(run_id for run_id in ids if run_id not in self._runs)
+        for run_id, status in others.items():
+            if status is None:
+                rows.append((run_id, "", "no answer", "", "another", ""))
+                continue
+            state = describe_state(status.num_ended, status.num_parts, status.is_cancelled)
+            rows.append((run_id, status.name, state, _ago(status.begun_at), "another", _kept(status)))
         note = "" if rows else "no background cells: `%%remote --bg` starts one"
-        return Table("background cells", ("id", "cell", "state", "started", "launched by"), rows, note)
+        heads = ("id", "cell", "state", "started", "launched by", "unless asked for")
+        return Table("background cells", heads, rows, note)
 
     def _forget_other_session(self) -> None:
         owner = session.find_owner()
@@ -96,8 +99,17 @@ def _short(text: str) -> str:
 
 
 def _ago(started: float) -> str:
-    seconds = max(0.0, time.time() - started)
+    return f"{_roughly(max(0.0, time.time() - started))} ago"
+
+
+def _kept(status: BackgroundStatus) -> str:
+    if status.num_ended < status.num_parts:
+        return ""
+    return "kept" if status.kept_for is None else f"gone in {_roughly(status.kept_for)}"
+
+
+def _roughly(seconds: float) -> str:
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from IPython.core.error import UsageError
 
 import shoal
+from shoal.errors import ActorDiedError, ShoalError
 from shoal.model.ids import random_id
 from shoal_kernel.cell import CellSpec, explain_loss
 from shoal_kernel.cell_run import CellRun, Ended
-from shoal_kernel.hosting import WATCH, BackgroundCell, CellHost
-from shoal_kernel.packing import UnpicklableVariable, pack
+from shoal_kernel.hosting import BACKGROUND, WATCH, BackgroundCell, BackgroundStatus, CellHost
+from shoal_kernel.packing import Package, UnpicklableVariable, pack
 from shoal_kernel.parts import Part, Parts
 from shoal_kernel.shipping import Shipment
 from shoal_kernel.tasks import CellPart, CellTasks, RunOptions
 
-#: Where background cells are found by whoever wants to attach to them.
-BACKGROUND = "shoal.background-cells"
+#: Seconds within which background cells say how they stand.
+STATUS_TIMEOUT = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +32,6 @@ class Launch:
     shipment: Shipment
     parts: Parts
     options: RunOptions
-    #: The notebook's variables: functions among the parts' own variables refer to them.
-    user_ns: dict[str, Any]
     #: Called with the launched cell and what has ended.
     take: Callable[[CellRun, Ended], Any]
     #: Called when all has ended.
@@ -48,11 +48,11 @@ class Launch:
 
         return CellRun(random_id("cell"), tasks, self.take, started.refs, close=close)
 
-    def start_in_background(self) -> CellRun:
-        """Launch it so that it outlives this notebook."""
+    def start_in_background(self, keep: float) -> CellRun:
+        """Launch it so that it outlives this notebook; *keep* says how long it is kept when it has ended."""
         run_id, tasks = random_id("cell"), self.tasks()
         options = {"name": run_id, "namespace": BACKGROUND, "lifetime": "detached", "cell": self.options.tag}
-        host = shoal.remote(BackgroundCell).options(**options).remote(tasks)
+        host = shoal.remote(BackgroundCell).options(**options).remote(tasks, run_id, keep)
         return CellRun(run_id, tasks, self.take, host=host, begun=host.begin.remote(), close=self.close)
 
     def call(self, host: shoal.ActorHandle, *, background: bool) -> CellRun:
@@ -69,21 +69,36 @@ class Launch:
         return CellRun(random_id("cell"), tasks, self.take, [refs], close=self.close, is_call=True)
 
     def tasks(self) -> CellTasks:
-        parts = tuple(map(self._part, self.parts.parts))
+        parts = tuple(map(self._part, self.parts.parts, self.shipment.own))
         package = self.shipment.package if len(parts) == 1 else shoal.put(self.shipment.package)
         return CellTasks(self.spec, package, self.shipment.stored, parts, self.parts.kind, self.options)
 
-    def _part(self, part: Part) -> CellPart:
-        # What functions among them read comes from the notebook.
+    def _part(self, part: Part, own: Package | None) -> CellPart:
+        rank = part.key if self.parts.kind == "list" else -1
+        return CellPart(part.label, part.key, own, part.options, rank)
+
+
+def pack_parts(parts: Parts, user_ns: dict[str, Any]) -> Iterator[Package | None]:
+    """Pack the variables that each part has of its own, one part after the other; None where it has none.
+
+    Parameters
+    ----------
+    user_ns
+        The notebook's variables: what functions among the parts' own read comes from there.
+
+    Raises
+    ------
+    UsageError
+        One of them cannot be pickled.
+    """
+    for part in parts.parts:
         try:
-            own = pack(part.variables, {**self.user_ns, **part.variables}, self.user_ns) if part.variables else None
+            yield pack(part.variables, {**user_ns, **part.variables}, user_ns) if part.variables else None
         except UnpicklableVariable as error:
             loss = explain_loss(error, error.name)
             raise UsageError(
                 f"`{part.label}` cannot be sent: `{loss.path}`: {loss.reason}. Nothing was sent."
             ) from None
-        rank = part.key if self.parts.kind == "list" else -1
-        return CellPart(part.label, part.key, own, part.options, rank)
 
 
 def find_host(name: str, options: Mapping[str, Any], tag: str) -> shoal.ActorHandle:
@@ -107,6 +122,27 @@ def find_background(run_id: str, take: Callable[[CellRun, Ended], Any]) -> CellR
     host = shoal.get_actor(run_id, BACKGROUND)
     tasks, started = shoal.get(host.about.remote(), timeout=30.0)
     return CellRun(run_id, tasks, take, host=host, begun=host.refs.remote(), started=started)
+
+
+def background_statuses(run_ids: Iterable[str]) -> dict[str, BackgroundStatus | None]:
+    """Return how background cells stand, whoever has launched them; None for one that does not answer.
+
+    Those that are gone by now are left out.
+    """
+    asked: dict[str, shoal.ObjectRef] = {}
+    for run_id in run_ids:
+        with contextlib.suppress(ValueError):
+            asked[run_id] = shoal.get_actor(run_id, BACKGROUND).status.remote()
+    ready = set(shoal.wait(list(asked.values()), num_returns=len(asked), timeout=STATUS_TIMEOUT)[0]) if asked else set()
+    found: dict[str, BackgroundStatus | None] = {}
+    for run_id, ref in asked.items():
+        try:
+            found[run_id] = shoal.get(ref) if ref in ready else None
+        except ActorDiedError:
+            continue
+        except ShoalError:  # whatever else is wrong with it, it is told of
+            found[run_id] = None
+    return found
 
 
 def background_ids() -> list[str]:

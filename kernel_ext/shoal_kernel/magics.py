@@ -27,13 +27,14 @@ from shoal_kernel import parts as parts_module
 from shoal_kernel import tracebacks
 from shoal_kernel.cell import CellSource, CellSpec, execute
 from shoal_kernel.cell_run import CellRun, collect
+from shoal_kernel.code_sync import CodeSync
 from shoal_kernel.handshake import Handshake
 from shoal_kernel.jobs import Jobs
-from shoal_kernel.launching import Launch
+from shoal_kernel.launching import Launch, pack_parts
 from shoal_kernel.locating import CellWatch
 from shoal_kernel.modules import ModuleSync
 from shoal_kernel.options import count, name, nbytes, number, seconds, split_options
-from shoal_kernel.output_settings import OutputSettings
+from shoal_kernel.output_settings import MAX_DISPLAY, MAX_DISPLAYS, OutputSettings
 from shoal_kernel.packing import Package
 from shoal_kernel.parts import Parts
 from shoal_kernel.preparing import prepare
@@ -78,6 +79,12 @@ class Remote(Magics):
         4e9, help="Bytes of the notebook's variables that one remote cell may read; more is refused, with their sizes."
     ).tag(config=True)
 
+    keep_results = Float(
+        259_200,
+        min=0,
+        help="Seconds for which a background cell that has ended is kept while nobody asks for it and no notebook has "
+        "a handle of it; 0 is for ever. It counts for cells launched from then on.",
+    ).tag(config=True)
     compare_packages = Bool(
         True, help="Compare the packages that the notebook uses with those of the nodes, once for each."
     ).tag(config=True)
@@ -91,8 +98,22 @@ class Remote(Magics):
     max_output_lines = Int(
         25_000, min=1, help="Lines of one cell's output that reach the page; the rest is counted."
     ).tag(config=True)
+    max_display = Float(
+        MAX_DISPLAY, help="Bytes of one display of a cell's remote work; a larger one is not shown, and a line says so."
+    ).tag(config=True)
+    max_displays = Float(
+        MAX_DISPLAYS, help="Bytes of all displays of one cell's remote work; what is more is not shown."
+    ).tag(config=True)
+    progress_lines = Bool(
+        None,
+        allow_none=True,
+        help="Whether the progress of cells is told in lines where no widget can show it, one for each 10 % of what "
+        "takes some seconds; None: in a terminal only.",
+    ).tag(config=True)
     sync_modules = Bool(
-        True, help="Before each remote cell, give executors the local modules (`.py` files) that have changed."
+        True,
+        help="Before each remote cell, and before tasks and actors of a cell, give executors the local modules (`.py` "
+        "files) that have changed.",
     ).tag(config=True)
 
     def __init__(self, shell: InteractiveShell, watch: CellWatch, router: OutputRouter) -> None:
@@ -102,6 +123,7 @@ class Remote(Magics):
         self._shipper = Shipper()
         self.names = RemoteNames()
         self._modules = ModuleSync(shell)
+        self.code = CodeSync(shell, self._modules, lambda: bool(self.sync_modules))
         self._handshake = Handshake(shell)
         self.jobs = Jobs()
         self.subcommands = Subcommands(shell, self.jobs, self._modules)
@@ -112,9 +134,15 @@ class Remote(Magics):
     def _internals_changed(self, change: Any) -> None:
         tracebacks.show_internals(change["new"])
 
-    @observe("live_output", "max_output_lines")
+    @observe("live_output", "max_output_lines", "max_display", "max_displays", "progress_lines")
     def _output_changed(self, _: Any) -> None:
-        self._router.settings = OutputSettings(live=self.live_output, max_lines=self.max_output_lines)
+        self._router.settings = OutputSettings(
+            live=self.live_output,
+            max_lines=self.max_output_lines,
+            max_display=self.max_display,
+            max_displays=self.max_displays,
+            progress_lines=self.progress_lines,
+        )
 
     @_documented
     @_option("--num-cpus", type=number, metavar="N", help="CPUs to reserve while it runs (default 1).")
@@ -229,6 +257,7 @@ class Remote(Magics):
             keeps_value=arguments.keep is not None,
             stays=arguments.keep or "",
             brings_names=arguments.actor is None and parts.kind != "dict",
+            displays=self._router.settings.displays,
         )
         for line in modules.said if modules is not None else ():
             print(f"shoal: {line}")
@@ -241,7 +270,7 @@ class Remote(Magics):
 
     def _launch(self, arguments: Any, spec: CellSpec, package: Package, parts: Parts) -> CellRun:
         shell = self._the_shell
-        shipment = self._shipper.ship(package, self.max_send)
+        shipment = self._shipper.ship(package, self.max_send, pack_parts(parts, shell.user_ns))
         if shipment.news:
             print(describe(shipment.news))
         name = arguments.name or self._watch.number()
@@ -260,10 +289,10 @@ class Remote(Magics):
         )
         receiver = Receiver(shell, arguments.keep, self.names.learner(arguments.actor))
         close = lanes.close if lanes is not None else lambda: None
-        launch = Launch(spec, shipment, parts, options, shell.user_ns, receiver.take, close)
+        launch = Launch(spec, shipment, parts, options, receiver.take, close)
         try:
             if arguments.actor is None:
-                return launch.start_in_background() if arguments.bg else launch.start()
+                return launch.start_in_background(self.keep_results) if arguments.bg else launch.start()
             place = parts.parts[0].options if arguments.on is not None else {}
             host = self.names.host(arguments.actor, {**options.reserved(), **place}, options.tag)
             return launch.call(host, background=arguments.bg)

@@ -18,7 +18,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from shoal_kernel.module_sync import digest_of, is_installed, with_packages
 
 #: Packages that executors run on: to import them anew would pull the rug from under their own feet.
-_RUNTIME = frozenset(
+RUNTIME = frozenset(
     {"cloudpickle", "dask", "distributed", "shoal", "shoal_kernel", "shoal_labextension", "shoal_ml", "__main__"}
 )
 #: Nanoseconds in which a file system's clock may stand still: a file that was changed just before it was read may have
@@ -83,7 +83,7 @@ class Finder:
 
     def _find(self, name: str) -> ModuleFile | None:
         top = name.partition(".")[0]
-        if top in _RUNTIME:
+        if top in RUNTIME:
             return None
         stem = name.replace(".", "/")
         for folder in self._folders:

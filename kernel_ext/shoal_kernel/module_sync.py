@@ -5,6 +5,9 @@ with the same text in them, modules are imported from there. Elsewhere the texts
 of this node's that goes when the node does, and imported from that. Only ``.py`` files travel: data files beside
 them do not.
 
+What tasks and actors run is pickled together with what the modules are (:class:`SyncedCode`), and loaded when they are
+that.
+
 Imported by executors: the standard library only.
 """
 
@@ -17,11 +20,13 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import pickle
 import shutil
 import sys
 import tempfile
 import threading
 import types
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -239,3 +244,58 @@ def rebind(namespace: dict[str, Any], dropped: frozenset[str]) -> None:
 
 _keeper = ModuleKeeper()
 apply = _keeper.apply
+
+
+@dataclasses.dataclass(frozen=True)
+class SyncedCode:
+    """A pickled function or class, and the modules that it is to find. Its own pickle gives the function or class."""
+
+    synced: SyncedModules
+    #: Tells it from the same function at another time: where its modules were the same, others may have come since.
+    version: int
+    #: The modules' texts, by :attr:`Module.key`: compressed, or the ref of them.
+    sources: Any
+    pickled: bytes
+    #: Module and qualified name under which a remote function or actor class has it; "" if it is not from one of them.
+    home: tuple[str, str] = ("", "")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load_code, (self.synced, self.version, self.sources, self.pickled, self.home)
+
+
+def pack_sources(sources: Mapping[str, bytes]) -> bytes:
+    """Return texts as one compressed piece."""
+    return zlib.compress(pickle.dumps(dict(sources)), 1)
+
+
+def load_code(
+    synced: SyncedModules, version: int, sources: Any, pickled: bytes, home: tuple[str, str] = ("", "")
+) -> Any:
+    """Load a function or class: in an executor with its modules as they are described, elsewhere as they are."""
+    from shoal.runtime.session import get_emit
+
+    if get_emit() is not None:
+        apply(synced, lambda: _sources(sources))
+    found = _find_remote(*home) if home[0] else None
+    return pickle.loads(pickled) if found is None else found
+
+
+def _find_remote(module: str, name: str) -> Any:
+    """Return what a remote function or actor class of a module is made of, as the module is now.
+
+    Such a function has been pickled by value: under its name there is the remote one.
+    """
+    from shoal.api.remote import ActorClass, RemoteFunction
+
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found.__wrapped__ if isinstance(found, RemoteFunction | ActorClass) else None  # type: ignore[union-attr]
+
+
+def _sources(sources: Any) -> Mapping[str, bytes]:
+    import shoal
+
+    found: Mapping[str, bytes]
+    found = pickle.loads(zlib.decompress(sources)) if isinstance(sources, bytes) else shoal.get(sources)
+    return found

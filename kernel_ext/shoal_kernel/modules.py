@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import os
 import sys
+import threading
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -54,10 +55,11 @@ class _Found:
 
 
 class ModuleSync:
-    """Follows the local modules of one notebook; on its main thread."""
+    """Follows the local modules of one notebook."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
+        self._lock = threading.Lock()
         self._reader = Reader()
         self._folders: tuple[str, ...] = ()
         #: Names in ``sys.modules`` that have been looked at.
@@ -83,11 +85,18 @@ class ModuleSync:
             One that the cell uses is not Python.
         """
         tree = ast.parse(source) if isinstance(source, str) else source
+        return self.prepare_for([*imported_names(tree), *_modules_of_names(tree, self._shell.user_ns)], folders)
+
+    def prepare_for(self, modules: Iterable[str], folders: Sequence[str] | None = None) -> PreparedModules:
+        """Look at the modules that code may use which uses these, by name, itself."""
+        with self._lock:
+            return self._prepare(dict.fromkeys(modules), folders)
+
+    def _prepare(self, used: Iterable[str], folders: Sequence[str] | None) -> PreparedModules:
         folders = user_folders() if folders is None else tuple(folders)
         if folders != self._folders:
             self._folders, self._examined = tuple(folders), set()
         finder = Finder(folders)
-        used = dict.fromkeys([*imported_names(tree), *_modules_of_names(tree, self._shell.user_ns)])
         self._examined &= sys.modules.keys()
         new = sys.modules.keys() - self._examined
         loaded = sorted(finder.loaded(new))

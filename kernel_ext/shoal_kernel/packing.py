@@ -10,6 +10,9 @@ set of *named variables*, so three things are done here that a plain pickle of a
 - Object refs, tensors and values that stayed in the cluster are *lifted* out and travel beside the pickle, where the
   runtime sees them: it counts refs and has its own way with tensors.
 
+Variables are pickled into one stream, since objects that they share are to stay shared; so the pickle of one depends on
+those before it. A large one that shares nothing with the others can be a package of its own, known by what is in it.
+
 Imported by executors: nothing heavy here.
 """
 
@@ -28,6 +31,7 @@ from typing import Any
 from shoal.runtime import refs
 from shoal.runtime.code_pickling import CodePickler
 from shoal_kernel.remote_value import RemoteValue
+from shoal_kernel.sharing import Objects
 
 _GLOBAL_READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 
@@ -56,6 +60,8 @@ class Package:
     buffers: tuple[Any, ...]
     lifted: tuple[Any, ...]
     lifted_ends: tuple[int, ...] = ()
+    #: Packages of one variable each, which share nothing with the others.
+    apart: tuple[Package, ...] = ()
 
     def filled(self, stored: Sequence[Any]) -> Package:
         """Return the package with what lay in the object store in its place."""
@@ -70,6 +76,7 @@ class Package:
             stream=there(self.stream),
             buffers=tuple(map(there, self.buffers)),
             lifted=tuple(map(there, self.lifted)),
+            apart=tuple(package.filled(stored) for package in self.apart),
         )
 
 
@@ -101,6 +108,7 @@ def pack(
     namespace: dict[str, Any],
     skip: Callable[[str, Any], bool] = lambda name, value: False,
     follow: bool = True,
+    apart: int | None = None,
 ) -> Package:
     """Pack variables.
 
@@ -116,39 +124,106 @@ def pack(
         Called with a name and its value; those it returns True for stay here.
     follow
         Whether to add the variables that packed functions read.
+    apart
+        Bytes of its pickle from which on a variable is a package of its own, if it shares no object with the others;
+        None for never. Reducers may then be asked twice.
 
     Raises
     ------
     UnpicklableVariable
         One of them cannot be pickled.
     """
-    stream = io.BytesIO()
-    pickler = _Pickler(stream, namespace)
-    packed: dict[str, tuple[int, int, int]] = {}
+    together = _Packing(namespace)
+    alone: dict[str, _Packing] = {}
     readers = dict.fromkeys(names, "")
     todo = list(reversed(readers))
     while todo:
         name = todo.pop()
-        if name in packed or name not in variables or skip(name, variables[name]):
+        if name in together.packed or name in alone or name not in variables or skip(name, variables[name]):
             continue
         try:
-            with refs.collecting():  # they are lifted, and found where they then are
-                pickler.dump(variables[name])
+            packing = _pack_alone(name, variables[name], namespace, apart)
+            if packing is not None:
+                alone[name] = packing
+            else:
+                packing = together
+                packing.add(name, variables[name])
         except Exception as error:  # boundary: reducers are user code and raise anything
             raise UnpicklableVariable(name, variables[name], readers[name]) from error
-        packed[name] = (stream.tell(), len(pickler.buffers), len(pickler.lifted))
         if follow:
-            found = sorted(pickler.globals_read - readers.keys())
+            found = sorted(packing.pickler.globals_read - readers.keys())
             readers.update(dict.fromkeys(found, name))
             todo.extend(reversed(found))
-    return Package(
-        names=tuple(packed),
-        stream=pickle.PickleBuffer(stream.getvalue()),
-        ends=tuple((stream_end, buffers_end) for stream_end, buffers_end, _ in packed.values()),
-        buffers=tuple(pickler.buffers),
-        lifted=tuple(pickler.lifted),
-        lifted_ends=tuple(lifted_end for _, _, lifted_end in packed.values()),
-    )
+    for name in _not_alone(together, alone, variables):
+        del alone[name]
+        together.add(name, variables[name])
+    return dataclasses.replace(together.package(), apart=tuple(packing.package() for packing in alone.values()))
+
+
+class _Packing:
+    """Variables on their way into a package."""
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self.stream = io.BytesIO()
+        self.pickler = _Pickler(self.stream, namespace)
+        #: Of each, where its pickle, its buffers and what it lifted end.
+        self.packed: dict[str, tuple[int, int, int]] = {}
+
+    def add(self, name: str, value: Any) -> None:
+        pickler = self.pickler
+        with refs.collecting():  # they are lifted, and found where they then are
+            pickler.dump(value)
+        self.packed[name] = (self.stream.tell(), len(pickler.buffers), len(pickler.lifted))
+
+    def package(self) -> Package:
+        return Package(
+            names=tuple(self.packed),
+            stream=pickle.PickleBuffer(self.stream.getvalue()),
+            ends=tuple((stream_end, buffers_end) for stream_end, buffers_end, _ in self.packed.values()),
+            buffers=tuple(self.pickler.buffers),
+            lifted=tuple(self.pickler.lifted),
+            lifted_ends=tuple(lifted_end for _, _, lifted_end in self.packed.values()),
+        )
+
+
+def _pack_alone(name: str, value: Any, namespace: dict[str, Any], apart: int | None) -> _Packing | None:
+    """Pack one variable by itself, if its pickle is large enough for that."""
+    if apart is None or not _may_be_large(value, apart):
+        return None
+    packing = _Packing(namespace)
+    packing.add(name, value)
+    # Tensors of several variables may share their memory.
+    has_tensors = any(not isinstance(lifted, refs.ObjectRef | RemoteValue) for lifted in packing.pickler.lifted)
+    return packing if packing.stream.tell() >= apart and not has_tensors else None
+
+
+def _may_be_large(value: Any, nbytes: int) -> bool:
+    """Whether the pickle of *value* may have so many bytes, as far as can be told without making it."""
+    if type(value) in (list, dict, set, frozenset, tuple):
+        return bool(value)
+    try:
+        return sys.getsizeof(value) >= nbytes
+    except Exception:  # boundary: it is user code
+        return False
+
+
+def _not_alone(together: _Packing, alone: Mapping[str, _Packing], variables: Mapping[str, Any]) -> list[str]:
+    """Return those of *alone* that share an object with another variable."""
+    if not alone:
+        return []
+    # What a pickler has met, it keeps alive.
+    met = [("", Objects.met_by(together.pickler))]
+    met += [
+        (name, Objects.in_containers(variables[name]) or Objects.met_by(packing.pickler))
+        for name, packing in alone.items()
+    ]
+    found: dict[str, None] = {}
+    for number, (name, objects) in enumerate(met):
+        for other_name, other in met[:number]:
+            if objects.share_with(other):
+                found.update({name: None, other_name: None})
+    found.pop("", None)
+    return list(found)
 
 
 def unpack(
@@ -182,6 +257,8 @@ def unpack(
             reader.advance()
     finally:
         _unpacking.reset(token)
+    for own in package.apart:
+        failures.update(unpack(own, namespace, into))
     return failures
 
 

@@ -71,7 +71,8 @@ def for_each(clauses: Sequence[str], variables: dict[str, Any]) -> Parts:
     Raises
     ------
     UsageError
-        A clause is not of this form, gives no values, or all together give too many.
+        A clause is not of this form, gives no values, or all together give too many: of one that never ends, no more
+        is taken than it takes to know.
     """
     parsed = [_Clause(text) for text in clauses]
     names = [name for clause in parsed for name in clause.names]
@@ -112,11 +113,11 @@ class _Clause:
     def __init__(self, text: str) -> None:
         self._text = text
         try:
-            tree = ast.parse(f"[0 for {text}]", "--each", mode="eval")
+            tree = ast.parse(f"(0 for {text})", "--each", mode="eval")
         except SyntaxError as error:
             raise self._refused(f"{error.msg}") from None
         comprehension = tree.body
-        if not isinstance(comprehension, ast.ListComp) or len(comprehension.generators) != 1:
+        if not isinstance(comprehension, ast.GeneratorExp) or len(comprehension.generators) != 1:
             raise self._refused("one `in` for each `--each`")
         generator = comprehension.generators[0]
         target = generator.target
@@ -129,13 +130,15 @@ class _Clause:
         self._code = compile(ast.fix_missing_locations(tree), "--each", "eval")
 
     def values(self, variables: dict[str, Any]) -> list[tuple[Any, ...]]:
-        """Evaluate the user's expression: the values of the names, each time."""
+        """Evaluate the user's expression, not beyond what is possible: the values of the names, each time."""
         try:
-            found: list[tuple[Any, ...]] = eval(self._code, dict(variables))
+            found: list[tuple[Any, ...]] = list(itertools.islice(eval(self._code, dict(variables)), MAX_PARTS + 1))
         except Exception as error:  # boundary: it is the user's code
             raise self._refused(f"{type(error).__name__}: {error}") from error
         if not found:
             raise self._refused("there is no value to run the cell for")
+        if len(found) > MAX_PARTS:
+            raise self._refused(f"it has more than {MAX_PARTS:,} values, and no more runs of a cell are possible")
         return found
 
     def _refused(self, why: str) -> UsageError:

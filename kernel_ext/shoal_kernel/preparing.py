@@ -17,6 +17,7 @@ from shoal_kernel.cell import CellSource, CellSpec, explain_loss
 from shoal_kernel.errors import CellSyntaxError, UndefinedNameError, UnsendableVariableError
 from shoal_kernel.module_files import user_folders
 from shoal_kernel.packing import Package, UnpicklableVariable, pack
+from shoal_kernel.shipping import LARGE
 from shoal_kernel.visiting import Read
 
 #: What a line starts or ends with, or has after an assignment, if it is IPython's and not Python's.
@@ -68,6 +69,7 @@ def prepare(
             variables,
             user_ns,
             skip=lambda name, value: name in there or _belongs_to_ipython(name, value),
+            apart=LARGE,
         )
     except UnpicklableVariable as error:
         raise _unsendable(error, analysis, source, label) from None

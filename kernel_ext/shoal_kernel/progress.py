@@ -3,6 +3,9 @@
 A thread looks five times a second at the cells that have work, and sleeps while there are none. A cell whose work is
 over within half a second shows nothing. One whose work is over, but that still runs in the notebook and may submit
 more, counts as going on; when it ends, so does its progress, before the notebook takes it for done.
+
+Where nothing that was shown can change, progress is told in lines, if that is wanted
+(:mod:`~shoal_kernel.progress_lines`).
 """
 
 from __future__ import annotations
@@ -15,7 +18,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from shoal.api.progress import CellProgress, watch_work
+from shoal.observe.cell_progress import Progress
+from shoal_kernel import progress_lines
 from shoal_kernel.film import Film
+from shoal_kernel.progress_lines import ProgressLines
 from shoal_kernel.routing import OutputRouter
 
 if TYPE_CHECKING:
@@ -34,7 +40,7 @@ MAX_KEPT = 20
 @dataclasses.dataclass(slots=True)
 class _Watched:
     cell: CellProgress
-    widget: ProgressWidget | None
+    widget: ProgressWidget | ProgressLines | None
 
 
 class ProgressWatch:
@@ -49,7 +55,7 @@ class ProgressWatch:
         #: Held while something is shown.
         self._lock = threading.RLock()
         self._cells: dict[str, _Watched] = {}
-        self._kept: OrderedDict[str, ProgressWidget] = OrderedDict()
+        self._kept: OrderedDict[str, ProgressWidget | ProgressLines] = OrderedDict()
         #: Whether the notebook runs a cell.
         self._is_running = False
         self._thread: threading.Thread | None = None
@@ -114,7 +120,7 @@ class ProgressWatch:
         is_running = self._is_running and cell.cell == self._router.running_tag()
         try:
             if progress.pending and watched.widget is None and progress.elapsed >= DELAY:
-                watched.widget = self._widget(cell)
+                watched.widget = self._widget(cell, progress)
             if watched.widget is not None:
                 watched.widget.show(progress)
         except Exception:  # boundary: whatever is wrong with widgets here, the cell goes on
@@ -123,10 +129,11 @@ class ProgressWatch:
         if not progress.pending and not (is_running and watched.widget is not None) and cell.unwatch():
             self._finish(watched)
 
-    def _widget(self, cell: CellProgress) -> ProgressWidget | None:
+    def _widget(self, cell: CellProgress, progress: Progress) -> ProgressWidget | ProgressLines | None:
         page = self._router.live_page(cell.cell)
         if page is None:
-            return None
+            page = self._router.progress_page(cell.cell) if progress.elapsed >= progress_lines.DELAY else None
+            return None if page is None else ProgressLines(page)
         # Imported here because it takes longer than all else that `%load_ext` does.
         from shoal_kernel.progress_widget import ProgressWidget
 

@@ -28,6 +28,11 @@ class Publisher:
         self.is_kernel = hasattr(shell, "get_parent") and hasattr(shell.display_pub, "session")
 
     @property
+    def is_terminal(self) -> bool:
+        """Whether a person reads what is printed, as it comes."""
+        return not self.is_kernel and bool(self._streams["stderr"].isatty())
+
+    @property
     def captures(self) -> bool:
         """Whether the running cell keeps displays to itself."""
         return self._shell.display_pub is not self._displays

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import shoal.output
+from shoal.model.display_limits import DisplayMeter
 from shoal_kernel.live_output import LiveOutput
 from shoal_kernel.locating import running_number
 from shoal_kernel.output_settings import OutputSettings
@@ -89,7 +90,7 @@ class OutputRouter:
     def running_tag(self) -> str | None:
         """Return the tag of the running cell, for work that it submits by itself."""
         cell = self._current()
-        if cell is None or not cell.msg_id:
+        if cell is None or (self._publisher.is_kernel and not cell.msg_id):
             return None
         if cell.tag not in self._cells:
             self._remember(cell)
@@ -143,13 +144,23 @@ class OutputRouter:
             return None
         return self._page(cell)
 
+    def progress_page(self, tag: str) -> Page | None:
+        """Return where to tell the progress of the cell with this tag in lines; None where nobody wants that."""
+        cell = self._cells.get(tag)
+        return (
+            self._page(cell) if cell is not None and self.settings.tells_progress(self._publisher.is_terminal) else None
+        )
+
     def __call__(self, event: shoal.output.OutputEvent) -> None:
         with self._lock:
             cell = self._cells.get(event.cell or "")
             is_own = cell is not None and event.task_name in cell.names
-            output = self._output(cell or self._running or _Cell({}, 0))
+            shown_in = cell or self._running or _Cell({}, 0)
+            output = self._output(shown_in)
             if event.kind == "display":
-                output.display(event.task_id, event.task_name, is_own, event.data)
+                data = shown_in.pass_display(event.data, self.settings)
+                if data:
+                    output.display(event.task_id, event.task_name, is_own, data)
             elif event.kind == "elided":
                 elided = json.loads(event.data)
                 num_lines, said = elided["lines"], _describe(elided)
@@ -228,8 +239,15 @@ class _Cell:
         self.names: set[str] = set()
         #: Made with the first of it.
         self.output: LiveOutput | TextOutput | None = None
+        self._displays: DisplayMeter | None = None
         #: Parts with a tag of their own: one cell may announce tasks several times.
         self._num_parts = 0
+
+    def pass_display(self, data: str, settings: OutputSettings) -> str:
+        """Return what to show for a display; nothing, if it is too much and that has been said."""
+        if self._displays is None:
+            self._displays = DisplayMeter(settings.displays)
+        return self._displays.passed(data)
 
     def make_part(self) -> _Cell:
         self._num_parts += 1

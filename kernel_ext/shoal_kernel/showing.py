@@ -11,6 +11,7 @@ import functools
 import importlib.abc
 import importlib.machinery
 import io
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import shoal.output
+from shoal.model.display_limits import DisplayLimits, DisplayMeter
 
 _BACKEND = "module://shoal_kernel.figures"
 Bundle = tuple[dict[str, Any], dict[str, Any]]
@@ -43,6 +45,13 @@ def mime_bundle(value: Any) -> Bundle:
     """Return the MIME bundle and the metadata that a notebook would show *value* as."""
     data, metadata = _formatter().format(value)
     return {kind: _as_text(part) for kind, part in data.items()}, metadata
+
+
+def within(limits: DisplayLimits, bundle: Bundle) -> Bundle:
+    """Return a bundle that is shown beside what a cell displays; if it is too large, the line that says so."""
+    data, metadata = bundle
+    passed = json.loads(DisplayMeter(limits).passed(json.dumps({"data": data, "metadata": metadata})))
+    return passed["data"], passed["metadata"]
 
 
 def _as_text(part: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 
 import shoal
+from shoal.model.tables import Table
 from shoal_kernel import debugging
 from shoal_kernel.doctor import diagnose
 from shoal_kernel.jobs import Jobs
@@ -17,7 +18,6 @@ from shoal_kernel.modules import ModuleSync
 from shoal_kernel.options import count, split_options
 from shoal_kernel.receiving import Receiver
 from shoal_kernel.status import Status
-from shoal_kernel.tables import Table
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from shoal.model.display_limits import DisplayLimits
+from shoal.runtime import context as contexts
 from shoal.runtime import session
 
 if TYPE_CHECKING:
@@ -85,6 +87,13 @@ def publish_display(
         print(data.get("text/plain", ""))
     else:
         emit("display", text)
+
+
+def limit_displays(limits: DisplayLimits) -> None:
+    """Have the running task display no more than this, and no more than tasks may; before it has printed anything."""
+    context = contexts.get_current()
+    if context is not None:
+        context.displays = limits.within(DisplayLimits())
 
 
 def set_listener(listener: Sink | None) -> None:

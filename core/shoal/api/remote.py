@@ -15,6 +15,7 @@ from shoal.model.description import Description, describe_safely
 from shoal.model.errors import OptionError
 from shoal.model.ids import new_actor_id
 from shoal.model.options import STREAMING, ActorOptions, TaskOptions, option_names, with_changes
+from shoal.runtime.session import code_version
 
 if TYPE_CHECKING:
     from shoal.runtime.base_owner import BaseOwner
@@ -38,7 +39,8 @@ class RemoteFunction:
         """Submit one call and return the ref of its result at once.
 
         Refs among the arguments arrive as their values. The function is pickled at the first call; what it refers to,
-        refs and actors included, is captured then and kept as long as the function is.
+        refs and actors included, is captured then and kept as long as the function is. In a notebook with the
+        extension it is pickled again after local modules were edited.
 
         Returns
         -------
@@ -57,7 +59,11 @@ class RemoteFunction:
     def submit_to(self, owner: BaseOwner, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """As :meth:`remote`, in the session of this owner and no other."""
         exported = self._exported
-        if exported is None or (exported.contained and not exported.belongs_to(owner)):
+        if (
+            exported is None
+            or exported.version != code_version()
+            or (exported.contained and not exported.belongs_to(owner))
+        ):
             self._exported, self._target = _export(self._function), None
         if self._target is None:
             self._target = self._make_target()
@@ -129,12 +135,19 @@ class ActorClass:
         from shoal.runtime.work import CREATE, Target
 
         owner = owner_or_init()
-        if self._exported is None or self._shape is None or not self._exported.belongs_to(owner):
-            self._exported, self._shape = _export(self._class), shape_of(self._class, self._options)
+        exported = self._exported
+        if (
+            exported is None
+            or self._shape is None
+            or exported.version != code_version()
+            or not exported.belongs_to(owner)
+        ):
+            exported = self._exported = _export(self._class)
+            self._shape = shape_of(self._class, self._options)
         options = self._options
         target = Target(
-            name=f"{options.name or self._exported.name}.__init__",
-            exported=self._exported,
+            name=f"{options.name or exported.name}.__init__",
+            exported=exported,
             method=CREATE,
             kind=options.kind(),
             cell=options.cell,
@@ -285,7 +298,8 @@ def _export(target: Any) -> Exported:
 
     name = getattr(target, "__name__", None) or type(target).__name__
     pickled, contained = dumps_code(target, name)
-    return Exported(hashlib.blake2b(pickled, digest_size=12).hexdigest(), pickled, name, tuple(contained))
+    function_id = hashlib.blake2b(pickled, digest_size=12).hexdigest()
+    return Exported(function_id, pickled, name, tuple(contained), code_version())
 
 
 __all__ = ["ActorClass", "RemoteFunction", "remote"]

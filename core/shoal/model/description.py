@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from html import escape
 
-_STYLE = """
-<style>
-.shoal-described{font:13px/1.5 var(--jp-ui-font-family,system-ui,sans-serif);color:var(--jp-ui-font-color1,inherit)}
-.shoal-described p{margin:0 0 2px}
-.shoal-described .shoal-state{border:1px solid currentColor;border-radius:9px;padding:0 7px;margin-left:4px}
-.shoal-described table{border-collapse:collapse;margin:0 0 4px}
-.shoal-described th,.shoal-described td{text-align:left;vertical-align:top;padding:1px 14px 1px 0;border:0;
-background:none}
-.shoal-described ul{margin:0 0 4px;padding-left:20px}
-.shoal-described tbody th{font-weight:normal;color:var(--jp-ui-font-color2,inherit)}
-</style>
-"""
+from shoal.model.tables import framed, table_html, table_lines
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,8 +26,7 @@ class Description:
         """The description as plain text."""
         lines = [f"{self.title}: {self.state}" if self.state else self.title]
         lines += [f"  {label}: {words}" for label, words in self.facts]
-        if self.rows:
-            lines += [f"  {line}" for line in _aligned([self.heads, *self.rows])]
+        lines += [f"  {line}" for line in table_lines(self.heads, self.rows)]
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
     @property
@@ -51,18 +39,9 @@ class Description:
                 f'<tr><th scope="row">{escape(label)}</th><td>{escape(words)}</td></tr>' for label, words in self.facts
             )
             parts.append(f"<table><tbody>{''.join(facts)}</tbody></table>")
-        if self.rows:
-            heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in self.heads)
-            rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.rows)
-            body = "".join(f"<tr>{row}</tr>" for row in rows)
-            parts.append(f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>")
+        parts.append(table_html(self.heads, self.rows))
         parts += [f"<p>{escape(note)}</p>" for note in self.notes]
         return framed(self.title, "".join(parts))
-
-
-def framed(label: str, body: str) -> str:
-    """Return HTML with the look of descriptions around it."""
-    return f'{_STYLE}<div class="shoal-described" role="group" aria-label="{escape(label)}">{body}</div>'
 
 
 def describe_safely(describe: Callable[[], Description], title: str) -> dict[str, str]:
@@ -74,8 +53,3 @@ def describe_safely(describe: Callable[[], Description], title: str) -> dict[str
         said = (str(error) or type(error).__name__).splitlines()[0]
         found = Description(title, "unknown", (("reason", said),))
         return {"text/plain": found.text, "text/html": found.html}
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

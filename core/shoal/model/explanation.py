@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Any
 
-from shoal.model.description import framed
+from shoal.model.tables import framed
 
 #: What an explanation's ``state`` can be.
 STATES = (

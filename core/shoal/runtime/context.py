@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import dataclasses
 
+from shoal.model.display_limits import DisplayLimits
 from shoal.runtime.stdio import OutputBuffer
 
 
@@ -28,6 +29,8 @@ class TaskContext:
     cancelled: bool = False
     #: What it has printed and not sent; made with the first print.
     output: OutputBuffer | None = None
+    #: How much it may display; the usual, if it has not been said before the first print.
+    displays: DisplayLimits | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

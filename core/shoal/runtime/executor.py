@@ -381,7 +381,7 @@ class Executor:
         output = context.output
         if output is None:
             with self._output_lock:
-                output = context.output = context.output or OutputBuffer()
+                output = context.output = context.output or OutputBuffer(displays=context.displays)
         if output.add(kind, data):
             self.owner.inbox.put(self._flush_later, context)
         return True

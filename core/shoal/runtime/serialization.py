@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shoal.model.errors import SerializationError, ShoalError
-from shoal.runtime import refs, torch_pickling
+from shoal.runtime import refs, session, torch_pickling
 from shoal.runtime.code_pickling import dumps_by_value
 from shoal.runtime.pickle_path import explain
 
@@ -91,6 +91,8 @@ def total_nbytes(frames: Sequence[Frame]) -> int:
 def dumps_code(target: Any, name: str) -> tuple[bytes, list[refs.ObjectRef]]:
     """Pickle a function or class by the rules of cloudpickle: by name if it can be imported, else by value.
 
+    Where there is a :class:`~shoal.runtime.session.CodeHook`, it wraps the pickle.
+
     Returns
     -------
     pickled, contained
@@ -103,10 +105,16 @@ def dumps_code(target: Any, name: str) -> tuple[bytes, list[refs.ObjectRef]]:
     """
     try:
         with refs.collecting() as contained:
-            return dumps_by_value(target), contained
+            pickled = dumps_by_value(target)
     except Exception as error:  # boundary: reducers are user code
         path, reason = explain(target, name)
         raise SerializationError(
             f"`{path}` cannot be sent to the cluster: {reason}. Pass it as an argument, or make it where it is used.",
             path=path,
         ) from error
+    hook = session.get_code_hook()
+    if hook is not None:
+        with refs.collecting() as more:
+            pickled = hook.wrap(target, pickled)
+        contained += more
+    return pickled, contained

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shoal.model.errors import NotInitializedError
 from shoal.runtime import refs
@@ -21,6 +21,18 @@ _emit: Callable[[str, str], bool] | None = None
 _output_listener: Callable[[Output], None] | None = None
 _cell_source: Callable[[], str | None] | None = None
 _work_watcher: Callable[[CellWork], None] | None = None
+_code_hook: CodeHook | None = None
+
+
+class CodeHook(Protocol):
+    """Has a say in what tasks and actors run: a notebook whose modules are edited. Asked on whatever thread submits."""
+
+    @property
+    def version(self) -> int:
+        """Another number as soon as functions are to be pickled anew; asked for at every submission."""
+
+    def wrap(self, target: Any, pickled: bytes) -> bytes:
+        """Return the pickle to send for that of a function or class: it gives what is to be run when it is loaded."""
 
 
 def set_owner(owner: BaseOwner | None, emit: Callable[[str, str], bool] | None = None) -> None:
@@ -90,3 +102,18 @@ def get_output_listener() -> Callable[[Output], None] | None:
 
 def get_emit() -> Callable[[str, str], bool] | None:
     return _emit
+
+
+def set_code_hook(hook: CodeHook | None) -> None:
+    """Have *hook* asked about the functions and classes that this process submits; None for nobody."""
+    global _code_hook
+    _code_hook = hook
+
+
+def get_code_hook() -> CodeHook | None:
+    return _code_hook
+
+
+def code_version() -> int:
+    """Return what tells whether a function was pickled as it would be now; 0 where nobody has a say."""
+    return 0 if _code_hook is None else _code_hook.version

@@ -9,6 +9,8 @@ kernel is busy would stop it. A million lines cost the executor the time to coun
 
 Only Python's streams are taken. What subprocesses and C code write to file descriptors 1 and 2 belongs to the process,
 not to a task: it is in the executor's log, of which a crash shows the last lines.
+
+Displays are sent whole or not at all: see :mod:`~shoal.model.display_limits`.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+from shoal.model.display_limits import DisplayLimits, DisplayMeter
 
 #: Seconds for which text gathers before it is sent.
 INTERVAL = 0.03
@@ -98,8 +102,9 @@ class _ByteWriter(io.BufferedIOBase):
 class OutputBuffer:
     """Joins the many small writes of a task into few messages, without ever changing their order."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, displays: DisplayLimits | None = None) -> None:
         self._clock = clock
+        self._displays = DisplayMeter(displays or DisplayLimits())
         self._lock = threading.Lock()
         self._pieces: list[tuple[str, list[str]]] = []
         #: Characters that may be sent, as of a moment.
@@ -115,8 +120,12 @@ class OutputBuffer:
         with self._lock:
             was_empty = not self._pieces and self._excess is None
             if kind == "display":
-                self._end_excess()
-                self._pieces.append((kind, [data]))
+                data = self._displays.passed(data)
+                if data:
+                    self._end_excess()
+                    self._pieces.append((kind, [data]))
+                else:
+                    return False
             elif self._excess is not None:
                 self._excess.add(kind, data)
             elif len(data) <= self._room:

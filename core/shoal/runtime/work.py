@@ -33,6 +33,8 @@ class Exported:
     name: str
     #: Refs that it refers to: held as long as it may be sent.
     contained: tuple[ObjectRef, ...] = ()
+    #: What :func:`~shoal.runtime.session.code_version` was then.
+    version: int = 0
 
     def belongs_to(self, owner: BaseOwner) -> bool:
         """Whether everything that it refers to is of this owner's session."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,33 @@ def test_a_call_of_an_actor_in_the_background(kernel: Kernel) -> None:
     assert "under its cell" in kernel.run("%remote logs " + kernel.ok("print(handle.id)").text().strip()).text("stderr")
 
 
+STATUS = """
+from shoal_kernel.launching import background_statuses
+def kept_for():
+    return background_statuses([handle.id])[handle.id].kept_for
+def wait_until(what, timeout=30.0):
+    deadline = time.monotonic() + timeout
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+"""
+
+
+def test_as_long_as_a_notebook_has_the_handle_the_result_stays(kernel: Kernel) -> None:
+    kernel.ok(STATUS)
+    kernel.ok("%config Remote.keep_results = 0.3")
+    try:
+        kernel.ok("%%remote --bg -o handle\n6 * 7")
+        kernel.ok("wait_until(lambda: handle.done() and kept_for() is not None)")
+        kernel.ok(
+            "def renewed(before=[kept_for()]):\n    before.append(kept_for())\n    return before[-1] > before[-2]"
+        )
+        kernel.ok("wait_until(renewed); wait_until(renewed)")
+        assert kernel.ok("handle.result(timeout=30)").value == "42"
+    finally:
+        kernel.ok("%config Remote.keep_results = 259_200")
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -167,3 +195,34 @@ def test_it_outlives_its_kernel(join: str, start_kernel: Callable[[], Notebook],
     assert second.ok("await handle").value == ("42" if "ranks" not in way else "[42, 42]")
     assert second.ok("what").value == "'brought'"
     assert name not in second.ok("shoal.shutdown()\n" + join + "\n%remote jobs").text()
+
+
+def test_others_cells_are_listed_without_what_they_read_and_go_when_nobody_asks(
+    join: str, start_kernel: Callable[[], Notebook], gates: Gates
+) -> None:
+    gate, first = gates("gate"), start_kernel()
+    first.ok(join)
+    cause = first.ok(f"%%remote --bg --name waits\nprint('begun')\n{gate.wait}")
+    first.wait_for_text("begun", cause.msg_id)
+    first.ok("%config Remote.keep_results = 2")
+    first.ok('%%remote --bg --name brief --each "i in range(2)" -o brief\n1')
+    brief = first.ok("while not brief.done():\n    brief.wait(1)\nprint(brief.id)").text().strip()
+    first.manager.shutdown_kernel(now=True)  # kill -9
+    second = start_kernel()
+    second.ok(join + "\nimport re, time")
+    # Its notebook is gone, and so is it, some seconds later.
+    second.ok(
+        "jobs = lambda: str(get_ipython().run_line_magic('remote', 'jobs'))\n"
+        "seen, deadline = [jobs()], time.monotonic() + 60\n"
+        f"while {brief!r} in seen[-1]:\n"
+        "    assert time.monotonic() < deadline, seen[-1]\n"
+        "    time.sleep(0.05)\n"
+        "    seen.append(jobs())"
+    )
+    rows = second.ok("print('\\n'.join(seen))").text().splitlines()
+    assert any("waits" in row and "running" in row and "another" in row for row in rows)
+    assert all("waits" not in row or "gone in" not in row for row in rows)
+    assert all("brief" not in row or re.search(r"ended .* another +gone in [012] s$", row) for row in rows)
+    asked = second.ok("%remote jobs\n{row.name.split('.')[1] for row in shoal.progress().look().functions}").value
+    assert asked == "{'status'}"
+    gate.open()

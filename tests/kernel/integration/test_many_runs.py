@@ -176,10 +176,27 @@ def test_large_variables_go_once(kernel: Kernel) -> None:
     assert outcome.value == "500002.0"
 
 
+def test_of_large_lists_only_the_changed_one_goes_again(kernel: Kernel) -> None:
+    kernel.ok("words = [f'word {n}' for n in range(200_000)]\ntable = {n: [n] for n in range(200_000)}")
+    cell = "%%remote\nlen(words), table[5]"
+    first = kernel.ok(cell)
+    assert "`words` (" in first.text() and "`table` (" in first.text()
+    kernel.ok("table[5] = 'changed'")
+    second = kernel.ok(cell)
+    assert "`words`" not in second.text() and "`table` (" in second.text()
+    assert second.value == "(200000, 'changed')"
+    assert kernel.ok(cell).text() == ""
+
+
 def test_more_than_the_limit_is_refused(kernel: Kernel) -> None:
     kernel.ok("%config Remote.max_send = 1e6")
     try:
         outcome = kernel.run("%%remote\nfloat(large.sum())")
         assert "3.8 MiB  large" in outcome.text("stderr")
+        outcome = kernel.run('%%remote --each "x in [bytes([n]) * 400_000 for n in range(100)]"\nlen(x)')
+        assert "reads at least 1.1 MiB" in outcome.text("stderr") and "x, of all runs" in outcome.text("stderr")
+        kernel.ok("import itertools")
+        outcome = kernel.run('%%remote --each "i in itertools.count()"\ni')
+        assert "it has more than 10,000 values" in outcome.text("stderr")
     finally:
         kernel.ok("%config Remote.max_send = 4e9")

@@ -11,7 +11,7 @@ STORE = "import numpy as np\nref = shoal.put(np.ones({}, np.uint8))"
 
 def table(kernel: Kernel, command: str = "%remote memory") -> str:
     (result,) = kernel.ok(command).of_type("execute_result")
-    assert "shoal-memory" in result["data"]["text/html"]
+    assert 'aria-label="shoal memory"' in result["data"]["text/html"]
     return str(result["data"]["text/plain"])
 
 

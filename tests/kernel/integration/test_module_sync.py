@@ -43,6 +43,7 @@ def folder(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder on the notebook's path."""
     folder = tmp_path_factory.mktemp("project")
     kernel.ok(f"import sys\nsys.path.insert(0, {str(folder)!r})")
+    kernel.ok("%config Remote.sync_modules = False")  # what is tried here is done by hand
     kernel.ok(SET_UP)
     return folder
 

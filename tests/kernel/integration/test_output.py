@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -61,6 +61,54 @@ def test_displays_land_in_the_cell_in_order(kernel: Kernel) -> None:
     ]
     assert kinds == ["1\n", "<IPython.core.display.HTML object>", "3\n", "{'four': 4}"]
     assert outcome.of_type("display_data")[0]["data"]["text/html"] == "<b>2</b>"
+
+
+@pytest.fixture
+def small_displays(kernel: Kernel) -> Iterator[None]:
+    kernel.ok("%config Remote.max_display = 100_000\n%config Remote.max_displays = 250_000")
+    yield
+    kernel.ok("%config Remote.max_display = 10_000_000\n%config Remote.max_displays = 100_000_000")
+
+
+SHOW = "from IPython.display import HTML\ndisplay(HTML('x' * {size}))\n"
+
+
+def shown_texts(outcome: Any) -> list[str]:
+    return [content["data"]["text/plain"] for content in outcome.of_type("display_data")]
+
+
+def test_a_huge_display_is_a_line_that_says_what_to_do(kernel: Kernel, small_displays: None) -> None:
+    cell = SHOW.format(size=50_000) + SHOW.format(size=3_000_000) + "display(5)"
+    line = (
+        "… display of 2.9 MiB not shown: over the limit of 97.7 KiB; `%config Remote.max_display` changes that, and a "
+        "file has room for any size."
+    )
+    html = "<IPython.core.display.HTML object>"
+    assert shown_texts(kernel.ok(f"%%remote\n{cell}")) == [html, line, "5"]
+    task = (
+        "import shoal.output\n@shoal.remote\ndef show():\n"
+        "    shoal.output.publish_display({'text/plain': 'x' * 3_000_000})\nshoal.get(show.remote())"
+    )
+    assert shown_texts(kernel.ok(task)) == [line]
+
+
+def test_all_displays_of_a_cell_have_a_limit_together(kernel: Kernel, small_displays: None) -> None:
+    cell = "from IPython.display import HTML\nfor n in range(20):\n    display(HTML('x' * 60_000))\nprint('end')"
+    outcome = kernel.ok(f"%%remote\n{cell}")
+    last = shown_texts(outcome)[-1]
+    assert len(shown_texts(outcome)) == 5 and "and all that follow it not shown" in last and "max_displays`" in last
+    assert outcome.text() == "end\n"
+    runs = kernel.ok(f'%%remote --each "i in range(3)"\n{cell}'.replace("20", "2"))
+    assert len(shown_texts(runs)) == 5
+
+
+def test_a_value_that_stays_remote_too(kernel: Kernel, small_displays: None) -> None:
+    code = (
+        "import threading\nclass Odd:\n    def __init__(self): self.lock = threading.Lock()\n"
+        "    def _repr_html_(self): return 'x' * 3_000_000\nOdd()"
+    )
+    (shown,) = shown_texts(kernel.ok(f"%%remote\n{code}"))
+    assert "display of 2.9 MiB not shown" in shown
 
 
 def test_figures_show_in_a_notebook_that_has_not_plotted(kernel: Kernel) -> None:

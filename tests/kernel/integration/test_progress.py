@@ -102,6 +102,20 @@ def test_where_nobody_looks_on_nothing_is_shown(kernel: Any) -> None:
     assert not outcome.of_type("display_data") and not outcome.of_type("update_display_data")
 
 
+def test_lines_where_nobody_looks_on_if_they_are_wanted(kernel: Any) -> None:
+    cell = "shoal.get([nap.remote(0.8) for _ in range(10)]);"
+    assert kernel.finish(start(kernel, cell, metadata={})).text("stderr") == ""
+    kernel.ok("%config Remote.progress_lines = True")
+    try:
+        said = kernel.finish(start(kernel, cell, metadata={})).text("stderr").splitlines()
+        assert 1 < len(said) <= 10
+        assert said[-1].startswith("In[") and ": 10 of 10 done, in " in said[-1]
+        quick = kernel.finish(start(kernel, "shoal.get([nap.remote(0.01) for _ in range(9)]);", metadata={}))
+        assert quick.text("stderr") == ""
+    finally:
+        kernel.ok("%config Remote.progress_lines = None")
+
+
 def test_the_stop_button_is_heard_while_its_cell_waits(kernel: Any) -> None:
     client = kernel.client
     client.control_channel.send(client.session.msg("create_subshell_request", {}))

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import select
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,3 +98,45 @@ def test_the_flags_of_the_notebook_hold(run: Callable[[str], tuple[Any, str]]) -
     run("from __future__ import annotations")
     result, text = run("%%remote\ndef f(x: Missing): pass\nf.__annotations__")
     assert result.result == {"x": "Missing"}, text
+
+
+TERMINAL = """
+import shoal, time
+shoal.init(num_cpus=2);
+@shoal.remote
+def nap():
+    time.sleep(0.8)
+
+
+shoal.get([nap.remote() for _ in range(10)]);
+shoal.get([nap.remote() for _ in range(2)]);
+print("the " + "end")
+shoal.shutdown()
+exit()
+"""
+
+
+def test_progress_is_told_in_lines_in_a_real_terminal(_runtime_dir: None, tmp_path: Path) -> None:
+    environment = {**os.environ, "IPYTHONDIR": str(tmp_path), "TERM": "dumb"}
+    command = [sys.executable, "-m", "IPython", "--simple-prompt", "--no-banner", "--colors=nocolor", "--ext=shoal"]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        assert process.stdin is not None
+        process.stdin.write(TERMINAL.encode())
+        process.stdin.close()
+        said = b"".join(iter(lambda: _read(ours), b"")).decode().replace("\r", "")
+        assert process.wait(60) == 0, said
+    os.close(ours)
+    lines = re.findall(r"In\[\d+\]: (\d+) of (\d+) done", said)
+    assert lines[-1] == ("10", "10") and len(lines) >= 2, said
+    assert {total for _, total in lines} == {"10"} and "the end" in said
+
+
+def _read(terminal: int) -> bytes:
+    """Return what comes next; nothing when the other side has hung up."""
+    assert select.select([terminal], [], [], 60)[0], "the terminal says nothing"
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:
+        return b""

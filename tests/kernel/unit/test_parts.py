@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from IPython.core.error import UsageError
 
 from shoal_kernel.cell_run import collect
-from shoal_kernel.parts import for_each, ranks
+from shoal_kernel.parts import MAX_PARTS, for_each, ranks
 
 
 def test_one_run_for_each_value() -> None:
@@ -51,11 +53,26 @@ def test_labels_of_large_values_are_short() -> None:
         (["x in [1]", "x in [2]"], "binds `x` twice"),
         (["x in range(200)", "y in range(200)"], "40,000 runs of the cell; 10,000 are possible"),
         (["x in [1]] + [2"], "it looks like|It looks like"),
+        (["x in range(10_001)"], "more than 10,000 values"),
+        (["i in itertools.count()"], '`--each "i in itertools.count\\(\\)"`: it has more than 10,000 values'),
+        (["i in itertools.count() if i % 2", "j in itertools.count()"], "more than 10,000 values"),
+        (["i in (1 / (3 - n) for n in itertools.count())"], "ZeroDivisionError: division by zero"),
     ],
 )
 def test_what_means_nothing_is_refused(clauses: list[str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        for_each(clauses, {})
+        for_each(clauses, {"itertools": itertools})
+
+
+def test_of_what_never_ends_no_more_is_taken_than_it_takes_to_know() -> None:
+    numbers = itertools.count()
+    with pytest.raises(UsageError, match="more than 10,000 values"):
+        for_each(["i in numbers"], {"numbers": numbers})
+    assert next(numbers) == MAX_PARTS + 1
+
+
+def test_as_many_as_are_possible() -> None:
+    assert len(for_each([f"i in range({MAX_PARTS})"], {}).parts) == MAX_PARTS
 
 
 def test_ranks() -> None:

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from shoal.observe.cell_progress import CellBook, CellWork
 from shoal.observe.functions import CANCELLED
 from shoal_kernel.film import Film, render_picture, render_text
+from shoal_kernel.progress_lines import ProgressLines
 from shoal_kernel.progress_view import render_functions, render_live, render_snapshot, render_snapshot_text
 
 EVIL = "<script>alert('x')</script>&"
@@ -131,3 +132,45 @@ def test_functions_are_escaped_and_counted() -> None:
     html = render_functions(make_cell(30).look())
     Tags(html)
     assert "<script" not in html and ">27<" in html and ">2<" in html
+
+
+class NotedPage:
+    """Notes what is written."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, kind: str, text: str) -> None:
+        assert kind == "stderr"
+        self.lines += text.splitlines()
+
+
+def lines_of(num_tasks: int, looks_at: int = 1) -> list[str]:
+    """Return what is said of a cell whose tasks are looked at each time that so many have ended."""
+    clock, page = Clock(), NotedPage()
+    book = CellBook(clock, None, lambda cell: None)
+    lines = ProgressLines(page)  # type: ignore[arg-type]
+    tallies = [book.submit("In[1]#x", "f") for _ in range(num_tasks)]
+    cell = book.find("In[1]#x")
+    assert cell is not None
+    for number, tally in enumerate(tallies, 1):
+        tally.send()
+        clock.now += 1.0
+        tally.finish(True, 1.0, "executor")
+        if number % looks_at == 0:
+            lines.show(cell.look())
+            lines.show(cell.look())
+    lines.finish(cell.look(), Film.of(cell.timeline), [])
+    return page.lines
+
+
+def test_progress_as_lines_is_one_for_each_tenth() -> None:
+    said = lines_of(200)
+    assert [line.split(" done")[0] for line in said] == [f"In[1]: {n} of 200" for n in range(20, 201, 20)]
+    assert said[-1] == "In[1]: 200 of 200 done, in 3 min 20 s."
+    assert len(lines_of(3)) == 3
+    assert len(lines_of(100, looks_at=35)) == 3
+
+
+def test_of_one_piece_nothing_is_said() -> None:
+    assert lines_of(1) == []

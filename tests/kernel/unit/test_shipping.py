@@ -12,9 +12,10 @@ import torch
 from IPython.core.error import UsageError
 
 import shoal
-from shoal_kernel.packing import pack, unpack
+from shoal_kernel.packing import Package, pack, unpack
 from shoal_kernel.remote_value import RemoteValue
-from shoal_kernel.shipping import KEPT_FOR, Shipment, Shipper, describe, nbytes_by_name
+from shoal_kernel.shipping import KEPT_FOR, MAX_PIECES, Shipment, Shipper, describe, nbytes_by_name
+from shoal_kernel.shipping import LARGE as LIMIT
 
 LARGE = 2_000_000
 
@@ -26,7 +27,14 @@ def _session() -> Iterator[None]:
 
 
 def ship(shipper: Shipper, **variables: Any) -> Shipment:
-    return shipper.ship(pack(variables, variables, variables), 1e12)
+    return shipper.ship(pack(variables, variables, variables, apart=LIMIT), 1e12)
+
+
+def names_stored(shipper: Shipper, **variables: Any) -> list[str]:
+    """Return which variables are stored anew when a cell reads all of these, which arrive whole."""
+    shipment = ship(shipper, **variables)
+    assert sorted(arrive(shipment)) == sorted(variables)
+    return [name for name, _ in shipment.news]
 
 
 def arrive(shipment: Shipment) -> dict[str, Any]:
@@ -80,6 +88,94 @@ def test_large_text_and_lists_too(value: Any) -> None:
     assert arrive(again)["value"] == value
 
 
+def test_only_the_large_list_that_has_changed_is_stored_anew() -> None:
+    shipper = Shipper()
+    table: dict[str, Any] = {f"key {n}": [n, "same"] for n in range(100_000)}
+    words, text, small = [f"word {n}" for n in range(200_000)], "x" * LARGE, {"lr": 0.1}
+    named = {"table": table, "words": words, "text": text, "small": small}
+    assert sorted(names_stored(shipper, **named)) == ["table", "text", "words"]
+    assert names_stored(shipper, **named) == []
+    small["lr"] = 0.2
+    assert names_stored(shipper, **named) == []
+    table["key 5"].append("more")
+    assert names_stored(shipper, **named) == ["table"]
+    assert names_stored(shipper, first=[1, 2], **{**named, "text": text + "y"}) == ["text"]
+    assert arrive(ship(shipper, **named))["table"]["key 5"] == [5, "same", "more"]
+
+
+def test_only_the_array_that_has_changed_is_named() -> None:
+    shipper, one, two = Shipper(), np.zeros(LARGE, np.uint8), np.ones(LARGE, np.uint8)
+    assert names_stored(shipper, one=one, two=two) == ["one", "two"]
+    one[0] = 5
+    assert names_stored(shipper, one=one, two=two) == ["one"]
+
+
+def test_what_large_lists_share_stays_shared() -> None:
+    shared = [0]
+    one, two = [shared, *range(400_000)], [*range(400_000, 800_000), shared]
+    arrived = arrive(ship(Shipper(), one=one, two=two, alone=list(range(400_000)), box={"same": shared}))
+    assert arrived["one"][0] is arrived["two"][-1] is arrived["box"]["same"]
+    assert arrived["alone"] == list(range(400_000))
+
+
+class Thing:
+    """One that is found by its name."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.kind = number, np.dtype(np.float64)
+
+
+def test_classes_that_large_lists_have_in_common_are_nothing_they_share() -> None:
+    shipper = Shipper()
+    one, two = [Thing(n) for n in range(80_000)], [Thing(-n) for n in range(80_000)]
+    assert names_stored(shipper, one=one, two=two) == ["one", "two"]
+    two[5].number = 7
+    assert names_stored(shipper, one=one, two=two) == ["two"]
+
+
+def test_functions_in_a_large_list_see_where_they_arrive() -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__", "k": 5}
+    exec("def f(): return k", namespace)
+    variables = {"many": [namespace["f"], *range(400_000)]}
+    shipment = Shipper().ship(pack(variables, {**namespace, **variables}, namespace, apart=LIMIT), 1e12)
+    assert shipment.package.apart and "k" in shipment.package.names
+    assert arrive(shipment)["many"][0]() == 5
+
+
+def test_refs_and_kept_values_in_a_large_list() -> None:
+    shipper = Shipper()
+    many = [shoal.put(1), RemoteValue(shoal.put([2]), "In[3]"), *range(400_000)]
+    assert names_stored(shipper, many=many, small=1) == ["many"]
+    assert names_stored(shipper, many=many, small=2) == []
+    arrived = arrive(ship(shipper, many=many))["many"]
+    assert (shoal.get(arrived[0]), arrived[1]) == (1, [2])
+
+
+def test_only_the_tensor_that_has_changed_is_stored_anew() -> None:
+    shipper = Shipper()
+    frozen, head, tail = torch.ones(LARGE), torch.zeros(LARGE), torch.zeros(10)
+    model = {"frozen": frozen, "part": frozen[5:], "head": head, "tail": tail}
+    first = ship(shipper, model=model)
+    head[0] = 1
+    tail[0] = 2
+    second = ship(shipper, model=model)
+    assert len(first.stored) == len(second.stored) == 2
+    assert len(set(first.stored) & set(second.stored)) == 1
+    arrived = arrive(second)["model"]
+    assert (arrived["head"][0], arrived["tail"][0]) == (1, 2)
+    arrived["frozen"][5] = 9
+    assert arrived["part"][0] == 9
+
+
+def test_many_small_tensors_are_stored_together_and_many_large_ones_in_some_pieces() -> None:
+    small = {n: torch.full((LARGE // 40,), n) for n in range(30)}
+    assert len(ship(Shipper(), small=small).stored) == 1
+    large = {n: torch.full((LIMIT,), n % 100, dtype=torch.uint8) for n in range(MAX_PIECES + 10)}
+    shipment = ship(Shipper(), large=large)
+    assert len(shipment.stored) <= MAX_PIECES
+    assert [int(tensor[0]) for tensor in arrive(shipment)["large"].values()] == [n % 100 for n in large]
+
+
 def test_tensors_keep_what_they_share_and_are_stored_once() -> None:
     shipper = Shipper()
     model = torch.nn.Sequential(torch.nn.Linear(1_000, 1_000), torch.nn.Linear(1_000, 1_000))
@@ -98,11 +194,21 @@ def test_tensors_keep_what_they_share_and_are_stored_once() -> None:
     assert arrive(changed)["model"][0].weight[0, 0] == 7
 
 
-def test_a_tensor_with_a_gradient_is_stored_anew() -> None:
-    shipper, weight = Shipper(), torch.ones(LARGE // 4, requires_grad=True)
+def test_a_gradient_stays_here_and_makes_no_difference() -> None:
+    shipper, weight = Shipper(), torch.nn.Parameter(torch.ones(LARGE // 4))
+    assert names_stored(shipper, weight=weight) == ["weight"]
     weight.sum().backward()
-    ship(shipper, weight=weight)
-    assert ship(shipper, weight=weight).news, "the gradient may have changed"
+    again = ship(shipper, weight=weight)
+    assert not again.news
+    assert arrive(again)["weight"].grad is None
+
+
+def test_a_tensor_with_attributes_is_stored_anew() -> None:
+    shipper, weight, other = Shipper(), torch.ones(LARGE), torch.ones(LARGE)
+    weight.note = [1]  # type: ignore[attr-defined]
+    names_stored(shipper, weight=weight, other=other)
+    assert names_stored(shipper, weight=weight, other=other) == ["weight", "other"]
+    assert arrive(ship(shipper, weight=weight))["weight"].note == [1]
 
 
 def test_values_that_stayed_in_the_cluster_arrive_as_themselves() -> None:
@@ -128,6 +234,24 @@ def test_too_much_is_refused_with_the_sizes() -> None:
         Shipper().ship(pack(variables, variables, variables), 1e6)
     assert re.search(r"reads 8\.4 MiB .* allows \(977 KiB\)\. Nothing was sent", str(raised.value).replace("\n", " "))
     assert str(raised.value).index("big") < str(raised.value).index("medium")
+
+
+def test_what_each_part_has_of_its_own_counts_and_is_packed_no_further_than_that() -> None:
+    packed: list[int] = []
+
+    def own() -> Iterator[Package | None]:
+        for number in range(1_000):
+            packed.append(number)
+            variables = {"x": "x" * 100_000}
+            yield pack(variables, variables, variables)
+
+    variables = {"y": "y" * 200_000}
+    with pytest.raises(UsageError) as raised:
+        Shipper().ship(pack(variables, variables, variables), 550_000, own())
+    said = str(raised.value).replace("\n", " ")
+    assert re.search(r"reads at least 586 KiB .* allows \(537 KiB\)\. Nothing was sent", said)
+    assert re.search(r"391 KiB +x, of all runs +195 KiB +y", said)
+    assert len(packed) == 4
 
 
 def test_sizes_by_name() -> None:

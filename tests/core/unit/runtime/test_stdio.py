@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shoal.model.display_limits import MAX_DISPLAY, DisplayLimits
 from shoal.runtime.stdio import BURST, LAST_CHARS, PIECE, OutputBuffer, TaskWriter
 
 
@@ -78,6 +79,48 @@ def test_displays_are_never_joined_or_cut() -> None:
     buffer.add("display", large)
     buffer.add("display", "{}")
     assert buffer.take() == [("display", large), ("display", "{}")]
+
+
+def text_of(display: str) -> str:
+    return str(json.loads(display)["data"]["text/plain"])
+
+
+def bundle(size: int) -> str:
+    return json.dumps({"data": {"text/html": "x" * size}, "metadata": {}, "transient": {}})
+
+
+def test_a_display_that_is_too_large_is_a_line() -> None:
+    buffer = OutputBuffer(displays=DisplayLimits(each=1_000, total=10_000))
+    assert buffer.add("display", bundle(2_000))
+    buffer.add("display", bundle(100))
+    (_, first), (_, second) = buffer.take()
+    assert text_of(first) == (
+        "… display of 2.0 KiB not shown: over the limit of 1000 B; save it to a file, or show less of it."
+    )
+    assert second == bundle(100)
+
+
+def test_when_displays_are_too_many_that_is_said_once() -> None:
+    buffer = OutputBuffer(displays=DisplayLimits(each=10_000, total=5_000))
+    for _ in range(1_000):
+        buffer.add("display", bundle(2_000))
+    buffer.add("stdout", "goes on")
+    taken = buffer.take()
+    assert [kind for kind, _ in taken] == ["display"] * 3 + ["stdout"]
+    assert "and all that follow it not shown: over the limit of 4.9 KiB for one cell" in text_of(taken[2][1])
+    assert not buffer.add("display", bundle(1)), "there is nothing to flush"
+
+
+def test_without_a_word_about_it_there_is_a_limit() -> None:
+    buffer = OutputBuffer()
+    buffer.add("display", bundle(MAX_DISPLAY))
+    ((_, shown),) = buffer.take()
+    assert "display of 95.4 MiB not shown" in text_of(shown)
+
+
+def test_the_narrower_limits_count() -> None:
+    one, two = DisplayLimits(1, 20, "a", "b"), DisplayLimits(2, 10, "c", "d")
+    assert one.within(two) == two.within(one) == DisplayLimits(1, 10, "a", "d")
 
 
 def test_long_output_is_cut_into_pieces() -> None:
