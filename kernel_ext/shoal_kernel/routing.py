@@ -143,6 +143,10 @@ class OutputRouter:
             return None
         return self._page(cell)
 
+    def show_again(self) -> None:
+        """Show what changes under cells as it is now, for a page that may have missed that."""
+        self._publisher.show_again()
+
     def __call__(self, event: shoal.output.OutputEvent) -> None:
         with self._lock:
             cell = self._cells.get(event.cell or "")

@@ -85,6 +85,16 @@ class Lab:
         """Ask the server extension as the panel does."""
         return self.get("/shoal/api/v1/clusters")["clusters"]
 
+    def wait_for_cluster(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Ask the server extension for the only cluster until that is true of its snapshot, which is returned."""
+        deadline = time.monotonic() + 20
+        while True:
+            (cluster,) = self.fetch_clusters()
+            if cluster["snapshot"] is not None and holds(cluster["snapshot"]):
+                return cluster["snapshot"]
+            assert time.monotonic() < deadline, cluster
+            time.sleep(0.1)  # the server has no events
+
     def stop_kernels(self) -> None:
         """End every kernel, as *Shut Down All* does."""
         for kernel in self.get("/api/kernels"):
@@ -141,6 +151,14 @@ class Notebook:
         indicator = self.page.locator(".jp-NotebookPanel:visible .jp-Notebook-ExecutionIndicator")
         expect(indicator).to_have_attribute("data-status", "idle", timeout=SLOW)
 
+    def open_alone(self, server: Lab, name: str) -> None:
+        """Open a notebook in a page of Notebook 7 and wait for its kernel."""
+        self.page.goto(f"{server.url}/notebooks/{name}?token={server.token}")
+        self.page.wait_for_function(
+            "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
+            timeout=SLOW,
+        )
+
     def cell(self, index: int) -> Locator:
         """Return a code cell, by its place among them."""
         return self.page.locator(".jp-NotebookPanel:visible .jp-CodeCell").nth(index)
@@ -160,6 +178,16 @@ class Notebook:
     def run(self, index: int) -> Locator:
         """Run a cell to its end and return it."""
         return self.finish(self.start(index))
+
+    def wait_for_text(self, index: int, text: str) -> None:
+        """Wait until the plain text of a cell's outputs, which the page does not show, has *text* in it."""
+        self.page.wait_for_function(
+            """([index, text]) => {
+                const cell = window.jupyterapp.shell.currentWidget.content.model.cells.get(index);
+                return cell.outputs.toJSON().some(output => String(output.data?.['text/plain']).includes(text));
+            }""",
+            arg=[index, text],
+        )
 
     def save(self) -> None:
         """Save the notebook, as its button does."""
@@ -204,8 +232,20 @@ def use_theme(page: Page) -> Callable[[str], None]:
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One server for the run, with settings, runtime files and notebooks in a folder of its own."""
-    home = tmp_path_factory.mktemp("lab")
+    """One JupyterLab for the run, with settings, runtime files and notebooks in a folder of its own."""
+    with _serve("jupyterlab", "LabApp", tmp_path_factory.mktemp("lab")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def notebook_7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A Notebook 7, likewise."""
+    with _serve("notebook", "JupyterNotebookApp", tmp_path_factory.mktemp("notebook-7")) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _serve(module: str, app: str, home: Path) -> Iterator[Lab]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     server = Lab(f"http://127.0.0.1:{port}", secrets.token_hex(16), home)
@@ -213,10 +253,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     _no_news(home / "settings")
     log = home / "server.log"
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+        *(sys.executable, "-m", module, "--no-browser", "--allow-root"),
         *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
         *(f"--IdentityProvider.token={server.token}", f"--ServerApp.root_dir={server.root}"),
-        "--LabApp.expose_app_in_browser=True",  # window.jupyterapp
+        f"--{app}.expose_app_in_browser=True",  # window.jupyterapp
     ]
     folders = {
         "HOME": home,
