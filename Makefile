@@ -159,7 +159,7 @@ test-python: $(INSTALLED_DEV)
 # lands, what is shown while cells run, and what the stop button does must not depend on these.
 IPYKERNEL_6 := build/ipykernel-6
 IPYKERNEL_6_TESTS := $(addprefix tests/kernel/integration/test_,$(addsuffix .py,output lanes interrupting progress \
-	plain_front_end))
+	reloading plain_front_end))
 
 $(IPYKERNEL_6)/.installed: $(INSTALLED_DEV)
 	@rm -rf $(IPYKERNEL_6)
