@@ -47,7 +47,7 @@ PYTEST := $(BIN)/python -m pytest
 UNIT_TESTS := $(wildcard tests/core/unit tests/kernel/unit)
 
 .PHONY: help demo lab test check chaos bench-core bench-objects bench-scale bench-notebook bench-output format clean clean-all setup setup-dev \
-	chromium test-static test-unit test-js test-python test-labextension test-notebooks test-browser
+	chromium test-static test-unit test-js test-python test-ipykernel-6 test-labextension test-notebooks test-browser
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -135,7 +135,7 @@ check: test-static test-unit
 # Every tier runs, also after one has failed, so that one run shows all there is to repair.
 test: $(INSTALLED_DEV) chromium
 	@failed=; \
-	for tier in test-static test-js test-python test-labextension test-notebooks test-browser; do \
+	for tier in test-static test-js test-python test-ipykernel-6 test-labextension test-notebooks test-browser; do \
 		printf '\n-- %s\n' "$$tier"; $(MAKE) $$tier || failed="$$failed $$tier"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed" >&2; exit 1; fi
@@ -154,6 +154,21 @@ test-js: $(INSTALLED_DEV) $(NODE_MODULES)
 
 test-python: $(INSTALLED_DEV)
 	$(PYTEST)
+
+# An ipykernel 6 in front of the environment's own, without output by thread, subshells and a cell's metadata: where output
+# lands, what is shown while cells run, and what the stop button does must not depend on these.
+IPYKERNEL_6 := build/ipykernel-6
+IPYKERNEL_6_TESTS := $(addprefix tests/kernel/integration/test_,$(addsuffix .py,output lanes interrupting progress \
+	reloading plain_front_end))
+
+$(IPYKERNEL_6)/.installed: $(INSTALLED_DEV)
+	@rm -rf $(IPYKERNEL_6)
+	$(BIN)/pip install --quiet --no-deps --target $(IPYKERNEL_6) "ipykernel==6.29.5" "nest-asyncio>=1.6"
+	@touch $@
+
+test-ipykernel-6: $(IPYKERNEL_6)/.installed
+	PYTHONPATH=$(abspath $(IPYKERNEL_6)) $(BIN)/python -c 'import ipykernel; assert ipykernel.version_info[0] == 6'
+	PYTHONPATH=$(abspath $(IPYKERNEL_6)) $(PYTEST) $(IPYKERNEL_6_TESTS)
 
 # Runs of their own: pytest-jupyter's event loop, playwright's and nbval's kernels keep out of each other's way.
 test-labextension: $(INSTALLED_DEV)

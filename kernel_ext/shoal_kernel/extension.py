@@ -15,6 +15,7 @@ from shoal_kernel.locating import CellWatch
 from shoal_kernel.magics import Remote, parser
 from shoal_kernel.placing import Placing
 from shoal_kernel.progress import ProgressWatch
+from shoal_kernel.reloading import Reloading
 from shoal_kernel.routing import OutputRouter
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Extension:
         self._magics = Remote(shell, self._watch, self._router)
         self._placing = Placing(shell)
         self._interrupting = Interrupting(shell, self._router)
+        self._reloading = Reloading(shell, self._router)
         magics = self._magics
         self._completing = Completing(shell, parser(), magics.subcommands.table, magics.jobs.ids, magics.names.of)
         self._hints = Hints(shell, self._router, lambda: bool(magics.hints))
@@ -49,6 +51,7 @@ class Extension:
         self._placing.start()
         self._interrupting.start()
         self._magics.code.start()
+        self._reloading.start()
         add_keeper(self._magics.keeper)
         self._shell.register_magics(self._magics)
         self._configurables.append(self._magics)
@@ -68,6 +71,7 @@ class Extension:
         manager.registry.pop(type(self._magics).__name__, None)
         self._progress.stop()
         self._errors.stop()
+        self._reloading.stop()
         self._interrupting.stop()
         self._placing.stop()
         self._router.stop()

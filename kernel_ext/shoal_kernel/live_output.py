@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Sequence
 
 from shoal_kernel.flow import Flow
 from shoal_kernel.lanes import Lane
 from shoal_kernel.lanes_view import render_html, render_more_html, render_more_text, render_text
 from shoal_kernel.output_settings import OutputSettings
-from shoal_kernel.publishing import Page
+from shoal_kernel.publishing import Block, Page
 
 #: Lanes of one cell; tasks beyond share one.
 MAX_LANES = 1_000
@@ -34,7 +33,7 @@ class LiveOutput:
         self._num_named: dict[str, int] = {}
         #: Lanes with text, by when they were last written to.
         self._recent: dict[Lane, None] = {}
-        self._block, self._more = _Block(page), _Block(page)
+        self._block, self._more = Block(page), Block(page)
         self.is_open = bool(names)
         #: Whether something has changed since it was last drawn in the form that lasts.
         self.is_unsettled = False
@@ -79,10 +78,10 @@ class LiveOutput:
         if self._recent:
             lanes = [lane for lane in (*self._announced.values(), *self._lanes.values()) if lane in self._recent]
             html = render_html(lanes, list(self._recent), saved)
-            nbytes += self._block.show(html, render_text(lanes) if saved else render_text(lanes[:1]))
+            nbytes += _show(self._block, html, render_text(lanes) if saved else render_text(lanes[:1]))
         flows = [flow for flow in self._flows.values() if flow.overflows]
         if flows:
-            nbytes += self._more.show(render_more_html(flows), render_more_text(flows))
+            nbytes += _show(self._more, render_more_html(flows), render_more_text(flows))
         self.is_unsettled = not saved
         return nbytes
 
@@ -107,17 +106,7 @@ class LiveOutput:
         return lane
 
 
-class _Block:
-    """A display that is shown once and updated after that."""
-
-    def __init__(self, page: Page) -> None:
-        self._page = page
-        self._display_id = ""
-
-    def show(self, html: str, text: str) -> int:
-        """Show it in its present form; returns its size."""
-        update = bool(self._display_id)
-        self._display_id = self._display_id or f"shoal-{uuid.uuid4().hex}"
-        content = {"data": {"text/html": html, "text/plain": text}, "transient": {"display_id": self._display_id}}
-        self._page.display(content, update)
-        return len(html) + len(text)
+def _show(block: Block, html: str, text: str) -> int:
+    """Show a block in its present form; returns the size of that."""
+    block.show({"text/html": html, "text/plain": text})
+    return len(html) + len(text)

@@ -7,7 +7,6 @@ it, so the widget takes the same form.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from shoal.api.progress import CellProgress
 from shoal.observe.cell_progress import Progress
 from shoal_kernel import progress_view as view
 from shoal_kernel.film import Film
-from shoal_kernel.publishing import Page
+from shoal_kernel.publishing import Block, Page
 
 _MODEL = "application/vnd.jupyter.widget-view+json"
 #: What front ends without widgets show while it goes on.
@@ -29,9 +28,8 @@ class ProgressWidget:
     """One cell's: shown with the first :meth:`show`. The callbacks of its buttons come on other threads."""
 
     def __init__(self, page: Page, cell: CellProgress) -> None:
-        self._page = page
+        self._block = Block(page)
         self._cell = cell
-        self._display_id = f"shoal-{uuid.uuid4().hex}"
         self._drawn: Progress | None = None
         self._live = ipywidgets.HTML()
         self._functions = ipywidgets.HTML(layout={"display": "none"})
@@ -45,7 +43,6 @@ class ProgressWidget:
         self._fold.observe(self._toggle, "value")
         self._buttons = ipywidgets.HBox([self._stop, self._fold])
         self._box = ipywidgets.VBox()
-        self._is_shown = False
 
     def show(self, progress: Progress) -> None:
         """Show it while it goes on."""
@@ -57,13 +54,13 @@ class ProgressWidget:
         if self._drawn is None:  # for the first time, or once more after its end
             self._box.children = [self._live, self._buttons, self._functions]
             model = {"version_major": 2, "version_minor": 0, "model_id": self._box.model_id}
-            self._display({_MODEL: model, "text/html": _WITHOUT_WIDGETS, "text/plain": _WITHOUT_WIDGETS})
+            self._block.show({_MODEL: model, "text/html": _WITHOUT_WIDGETS, "text/plain": _WITHOUT_WIDGETS})
         self._drawn = progress
 
     def finish(self, progress: Progress, film: Film, failures: Sequence[tuple[str, str]]) -> None:
         """Put the snapshot that stays in its place."""
         html = view.render_snapshot(progress, film, failures)
-        self._display({"text/html": html, "text/plain": view.render_snapshot_text(progress, film, failures)})
+        self._block.show({"text/html": html, "text/plain": view.render_snapshot_text(progress, film, failures)})
         self._live.value = html
         self._box.children = [self._live]
         self._drawn = None
@@ -75,10 +72,6 @@ class ProgressWidget:
             widget.layout.close()
         for widget in (self._functions, self._fold, self._stop, self._live):
             widget.style.close()
-
-    def _display(self, data: dict[str, Any]) -> None:
-        self._page.display({"data": data, "transient": {"display_id": self._display_id}}, update=self._is_shown)
-        self._is_shown = True
 
     def _toggle(self, change: Any) -> None:
         """A press of *By function*."""

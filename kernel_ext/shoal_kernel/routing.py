@@ -151,6 +151,10 @@ class OutputRouter:
             self._page(cell) if cell is not None and self.settings.tells_progress(self._publisher.is_terminal) else None
         )
 
+    def show_again(self) -> None:
+        """Show what changes under cells as it is now, for a page that may have missed that."""
+        self._publisher.show_again()
+
     def __call__(self, event: shoal.output.OutputEvent) -> None:
         with self._lock:
             cell = self._cells.get(event.cell or "")

@@ -9,6 +9,7 @@ import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { ITranslator, nullTranslator, type TranslationBundle } from '@jupyterlab/translation';
 
 import { CommandIDs, addNotebookCommands, addPanelCommands } from './commands';
+import { followDisplays } from './displays';
 import { ClusterPanel } from './panel';
 import { ClusterStore, IClusterStore } from './store';
 
@@ -102,5 +103,16 @@ const panel: JupyterFrontEndPlugin<void> = {
   }
 };
 
+/** Output that goes on after a reload. */
+const displays: JupyterFrontEndPlugin<void> = {
+  id: 'shoal-labextension:displays',
+  description: 'Keeps the output of remote work up to date after a reload.',
+  autoStart: true,
+  requires: [INotebookTracker],
+  activate: (_: JupyterFrontEnd, tracker: INotebookTracker): void => {
+    followDisplays(tracker);
+  }
+};
+
 export { IClusterStore } from './store';
-export default [clusters, panel];
+export default [clusters, panel, displays];

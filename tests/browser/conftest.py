@@ -15,14 +15,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 CHROMIUM = os.environ.get("SHOAL_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 CHROMIUM_ARGS = [
@@ -76,24 +76,6 @@ class Lab:
         nbformat.write(notebook, self.root / name)
         return name
 
-    def open_notebook(self, page: Page, name: str) -> None:
-        """Open a notebook by command and wait for its kernel.
-
-        Not by a `/tree/` address: JupyterLab then activates the notebook once more, late, which takes the
-        focus from whatever the test did meanwhile.
-        """
-        page.evaluate(
-            """async path => {
-                const widget = await window.jupyterapp.commands.execute('docmanager:open', { path });
-                await widget.revealed;
-                await widget.context.ready;
-                await widget.sessionContext.ready;
-            }""",
-            name,
-        )
-        indicator = page.locator(".jp-NotebookPanel:visible .jp-Notebook-ExecutionIndicator")
-        expect(indicator).to_have_attribute("data-status", "idle", timeout=SLOW)
-
     def open_panel(self, page: Page) -> None:
         """Show the panel as a user does, through its tab in the sidebar."""
         page.get_by_role("tab", name="Shoal Clusters").click()
@@ -102,6 +84,16 @@ class Lab:
     def fetch_clusters(self) -> list[dict[str, Any]]:
         """Ask the server extension as the panel does."""
         return self.get("/shoal/api/v1/clusters")["clusters"]
+
+    def wait_for_cluster(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Ask the server extension for the only cluster until that is true of its snapshot, which is returned."""
+        deadline = time.monotonic() + 20
+        while True:
+            (cluster,) = self.fetch_clusters()
+            if cluster["snapshot"] is not None and holds(cluster["snapshot"]):
+                return cluster["snapshot"]
+            assert time.monotonic() < deadline, cluster
+            time.sleep(0.1)  # the server has no events
 
     def stop_kernels(self) -> None:
         """End every kernel, as *Shut Down All* does."""
@@ -132,10 +124,128 @@ class Lab:
         return json.loads(body) if body else None
 
 
+@dataclass(frozen=True)
+class Notebook:
+    """The notebook in the front of a page."""
+
+    lab: Lab
+    page: Page
+
+    def open(self, name: str, *sources: str) -> None:
+        """Open a notebook of that name, with these code cells if there are any, in JupyterLab; wait for its kernel.
+
+        By command, not by a `/tree/` address: JupyterLab then activates the notebook once more, late, which takes the
+        focus from whatever the test did meanwhile.
+        """
+        if sources:
+            self.lab.write_notebook(name, *sources)
+        self.page.evaluate(
+            """async path => {
+                const widget = await window.jupyterapp.commands.execute('docmanager:open', { path });
+                await widget.revealed;
+                await widget.context.ready;
+                await widget.sessionContext.ready;
+            }""",
+            name,
+        )
+        indicator = self.page.locator(".jp-NotebookPanel:visible .jp-Notebook-ExecutionIndicator")
+        expect(indicator).to_have_attribute("data-status", "idle", timeout=SLOW)
+
+    def open_alone(self, server: Lab, name: str) -> None:
+        """Open a notebook in a page of Notebook 7 and wait for its kernel."""
+        self.page.goto(f"{server.url}/notebooks/{name}?token={server.token}")
+        self.page.wait_for_function(
+            "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
+            timeout=SLOW,
+        )
+
+    def cell(self, index: int) -> Locator:
+        """Return a code cell, by its place among them."""
+        return self.page.locator(".jp-NotebookPanel:visible .jp-CodeCell").nth(index)
+
+    def start(self, index: int) -> Locator:
+        """Have a cell run, by keyboard, and return it at once."""
+        cell = self.cell(index)
+        cell.locator(".cm-content").click()
+        self.page.keyboard.press("Shift+Enter")
+        return cell
+
+    def finish(self, cell: Locator) -> Locator:
+        """Wait until a cell has run, and return it."""
+        expect(cell.locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\d+\]:"), timeout=SLOW)
+        return cell
+
+    def run(self, index: int) -> Locator:
+        """Run a cell to its end and return it."""
+        return self.finish(self.start(index))
+
+    def wait_for_text(self, index: int, text: str) -> None:
+        """Wait until the plain text of a cell's outputs, which the page does not show, has *text* in it."""
+        self.page.wait_for_function(
+            """([index, text]) => {
+                const cell = window.jupyterapp.shell.currentWidget.content.model.cells.get(index);
+                return cell.outputs.toJSON().some(output => String(output.data?.['text/plain']).includes(text));
+            }""",
+            arg=[index, text],
+        )
+
+    def save(self) -> None:
+        """Save the notebook, as its button does."""
+        self.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+
+    def reload(self) -> None:
+        """Reload the page and wait until it is there again, with its notebooks."""
+        self.page.reload()
+        self.page.wait_for_function("() => window.jupyterapp !== undefined")
+        self.page.evaluate("() => window.jupyterapp.restored.then(() => undefined)")
+
+    def saved_outputs(self, name: str, index: int) -> list[Any]:
+        """Return the outputs of a cell as the file has them."""
+        return list(nbformat.read(self.lab.root / name, 4).cells[index].outputs)
+
+
+@pytest.fixture
+def notebook(lab: Lab, page: Page) -> Notebook:
+    """Run cells of the notebook in the front of the page."""
+    return Notebook(lab, page)
+
+
+@pytest.fixture(autouse=True)
+def _no_kernels_left(lab: Lab) -> Iterator[None]:
+    yield
+    lab.stop_kernels()
+
+
+@pytest.fixture
+def use_theme(page: Page) -> Callable[[str], None]:
+    """Change between ``"Light"`` and ``"Dark"``."""
+
+    def use(name: str) -> None:
+        theme = f"JupyterLab {name}"
+        page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
+        page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=theme)
+        # the old page stays under a veil until the new style sheets are in
+        expect(page.locator("#jupyterlab-splash")).to_have_count(0)
+
+    return use
+
+
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One server for the run, with settings, runtime files and notebooks in a folder of its own."""
-    home = tmp_path_factory.mktemp("lab")
+    """One JupyterLab for the run, with settings, runtime files and notebooks in a folder of its own."""
+    with _serve("jupyterlab", "LabApp", tmp_path_factory.mktemp("lab")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def notebook_7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A Notebook 7, likewise."""
+    with _serve("notebook", "JupyterNotebookApp", tmp_path_factory.mktemp("notebook-7")) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _serve(module: str, app: str, home: Path) -> Iterator[Lab]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     server = Lab(f"http://127.0.0.1:{port}", secrets.token_hex(16), home)
@@ -143,10 +253,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     _no_news(home / "settings")
     log = home / "server.log"
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+        *(sys.executable, "-m", module, "--no-browser", "--allow-root"),
         *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
         *(f"--IdentityProvider.token={server.token}", f"--ServerApp.root_dir={server.root}"),
-        "--LabApp.expose_app_in_browser=True",  # window.jupyterapp
+        f"--{app}.expose_app_in_browser=True",  # window.jupyterapp
     ]
     folders = {
         "HOME": home,

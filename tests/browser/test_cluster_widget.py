@@ -26,39 +26,17 @@ SLOW = 60_000
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("page_errors")]
 
 
-@pytest.fixture(autouse=True)
-def no_kernels_left(lab):
-    yield
-    lab.stop_kernels()
-
-
 @pytest.fixture
 def card(page: Page) -> Locator:
     return page.locator(".jp-NotebookPanel:visible .shoal-cluster-card")
 
 
-def run_cell(page: Page, index: int) -> Locator:
-    """Run a cell and give it when it has ended."""
-    cell = page.locator(".jp-NotebookPanel:visible .jp-CodeCell").nth(index)
-    cell.locator(".cm-content").click()
-    page.keyboard.press("Shift+Enter")
-    expect(cell.locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\d+\]:"), timeout=SLOW)
-    return cell
-
-
-def use_theme(page: Page, theme: str) -> None:
-    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
-    page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=theme)
-    expect(page.locator("#jupyterlab-splash")).to_have_count(0)
-
-
-def test_it_lives_scales_survives_a_reload_and_stops(lab, page, card, workspace, shots):
-    name = lab.write_notebook("card.ipynb", INIT, WORK, "print(shoal.is_initialized())")
+def test_it_lives_scales_survives_a_reload_and_stops(lab, page, notebook, use_theme, card, workspace, shots):
     lab.open(page, workspace)
-    lab.open_notebook(page, name)
-    run_cell(page, 0)
+    notebook.open("card.ipynb", INIT, WORK, "print(shoal.is_initialized())")
+    notebook.run(0)
     expect(card).to_contain_text("tasks: 0 running, 0 queued", timeout=SLOW)
-    run_cell(page, 1)
+    notebook.run(1)
     expect(card).to_contain_text(re.compile(r"tasks: \d running, [1-4] queued"))
 
     box = card.get_by_label("Nodes")
@@ -69,15 +47,13 @@ def test_it_lives_scales_survives_a_reload_and_stops(lab, page, card, workspace,
     expect(card).to_contain_text("embedded, 3 nodes")
     expect(card).to_contain_text("tasks: 3 running, 2 queued")
     card.screenshot(path=shots / "cluster-card.png")
-    use_theme(page, "JupyterLab Dark")
+    use_theme("Dark")
     card.screenshot(path=shots / "cluster-card-dark.png")
-    use_theme(page, "JupyterLab Light")
+    use_theme("Light")
 
-    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
-    page.reload()
-    page.wait_for_function("() => window.jupyterapp !== undefined")
-    page.evaluate("() => window.jupyterapp.restored.then(() => undefined)")
-    lab.open_notebook(page, name)
+    notebook.save()
+    notebook.reload()
+    notebook.open("card.ipynb")
     expect(card).to_contain_text("embedded, 3 nodes", timeout=SLOW)
     card.get_by_label("Nodes").fill("4")
     card.get_by_role("button", name="Scale").click()
@@ -91,20 +67,17 @@ def test_it_lives_scales_survives_a_reload_and_stops(lab, page, card, workspace,
     card.get_by_role("button", name="End the cluster").click()
     expect(card).to_contain_text("this notebook does not use it any more", timeout=SLOW)
     expect(card.get_by_role("button", name="Scale")).to_be_disabled()
-    assert run_cell(page, 2).locator(".jp-OutputArea").inner_text().strip() == "False"
+    assert notebook.run(2).locator(".jp-OutputArea").inner_text().strip() == "False"
 
 
-def test_pictures_show_in_the_colours_of_the_notebook(lab, page, workspace, shots):
-    name = lab.write_notebook(
-        "plots.ipynb", f"%load_ext shoal\n{INIT}", PLOTS, "shoal.plot.durations()", "shoal.plot.memory()"
-    )
+def test_pictures_show_in_the_colours_of_the_notebook(lab, page, notebook, use_theme, workspace, shots):
     lab.open(page, workspace)
-    lab.open_notebook(page, name)
-    run_cell(page, 0)
-    for theme, suffix in (("JupyterLab Light", ""), ("JupyterLab Dark", "-dark")):
-        use_theme(page, theme)
+    notebook.open("plots.ipynb", f"%load_ext shoal\n{INIT}", PLOTS, "shoal.plot.durations()", "shoal.plot.memory()")
+    notebook.run(0)
+    for theme, suffix in (("Light", ""), ("Dark", "-dark")):
+        use_theme(theme)
         for index, picture in ((1, "timeline"), (2, "durations"), (3, "memory")):
-            cell = run_cell(page, index)
+            cell = notebook.run(index)
             frame = cell.frame_locator("iframe")
             expect(frame.locator(".bk-Figure").first).to_be_visible(timeout=SLOW)
             expect(cell.locator("summary").last).to_contain_text(": as a table")

@@ -51,30 +51,14 @@ def no_clusters_left(lab):
         time.sleep(0.1)
 
 
-def run_cell(page: Page, index: int) -> Locator:
-    """Run a cell and give it when it has ended."""
-    cell = page.locator(".jp-NotebookPanel:visible .jp-CodeCell").nth(index)
-    cell.locator(".cm-content").click()
-    page.keyboard.press("Shift+Enter")
-    expect(cell.locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\d+\]:"), timeout=60_000)
-    return cell
-
-
-def use_theme(page: Page, theme: str) -> None:
-    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
-    page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=theme)
-    # the old page stays under a veil until the new style sheets are in
-    expect(page.locator("#jupyterlab-splash")).to_have_count(0)
-
-
-def test_without_clusters_it_says_what_to_do(lab, page, panel, workspace, shots):
+def test_without_clusters_it_says_what_to_do(lab, page, use_theme, panel, workspace, shots):
     lab.open(page, workspace)
     lab.open_panel(page)
     expect(panel.get_by_text("No cluster is running")).to_be_visible()
     page.screenshot(path=shots / "panel-empty.png")
-    use_theme(page, "JupyterLab Dark")
+    use_theme("Dark")
     page.screenshot(path=shots / "panel-empty-dark.png")
-    use_theme(page, "JupyterLab Light")
+    use_theme("Light")
 
 
 def test_refresh_button_asks_the_server(lab, page, panel, workspace):
@@ -158,9 +142,9 @@ def test_button_opens_a_notebook_with_the_starting_cell(lab, page, panel, worksp
     expect(panel.get_by_role("button", name="Insert into notebook")).to_be_visible()
 
 
-def test_command_inserts_the_starting_cell(lab, page, workspace, shots):
+def test_command_inserts_the_starting_cell(lab, page, notebook, workspace, shots):
     lab.open(page, workspace)
-    lab.open_notebook(page, lab.write_notebook("insert.ipynb", "1 + 1"))
+    notebook.open("insert.ipynb", "1 + 1")
     cells = page.locator(".jp-NotebookPanel:visible .jp-CodeCell")
     expect(cells).to_have_count(1)
     page.keyboard.press("Control+Shift+C")
@@ -171,12 +155,12 @@ def test_command_inserts_the_starting_cell(lab, page, workspace, shots):
     expect(lines).to_have_text(["%load_ext shoal", "import shoal", "", "shoal.init()"])
 
 
-def test_panel_shows_the_cluster_of_a_notebook(lab, page, panel, workspace, shots):
+def test_panel_shows_the_cluster_of_a_notebook(lab, page, notebook, use_theme, panel, workspace, shots):
     lab.open(page, workspace)
     lab.open_panel(page)
-    lab.open_notebook(page, lab.write_notebook("digits.ipynb", LOAD, INIT, REMOTE, CHECK, BUSY))
-    run_cell(page, 0)
-    run_cell(page, 1)
+    notebook.open("digits.ipynb", LOAD, INIT, REMOTE, CHECK, BUSY)
+    notebook.run(0)
+    notebook.run(1)
 
     card = panel.get_by_role("listitem", name=re.compile("Cluster minnow"))
     expect(card).to_be_visible(timeout=10_000)
@@ -188,10 +172,10 @@ def test_panel_shows_the_cluster_of_a_notebook(lab, page, panel, workspace, shot
         "aria-valuetext", re.compile(r"^\d+ %, .* of .* GiB$")
     )
 
-    expect(run_cell(page, 2).locator(".jp-OutputArea")).to_contain_text("total 45 computed elsewhere")
-    expect(run_cell(page, 3).locator(".jp-OutputArea")).to_contain_text("another process: True")
+    expect(notebook.run(2).locator(".jp-OutputArea")).to_contain_text("total 45 computed elsewhere")
+    expect(notebook.run(3).locator(".jp-OutputArea")).to_contain_text("another process: True")
 
-    expect(run_cell(page, 4).locator(".jp-OutputArea")).to_contain_text("[True, True]")
+    expect(notebook.run(4).locator(".jp-OutputArea")).to_contain_text("[True, True]")
     expect(card).to_have_accessible_name("Cluster minnow, busy")
     expect(card.get_by_label("Tasks")).to_have_text(re.compile(r"[1-9]\d*\s*running|running\s*[1-9]"))
     card.get_by_text("1 node").click()
@@ -203,32 +187,32 @@ def test_panel_shows_the_cluster_of_a_notebook(lab, page, panel, workspace, shot
     page.screenshot(path=shots / "panel.png")
     panel.screenshot(path=shots / "panel-only.png")
 
-    use_theme(page, "JupyterLab Dark")
+    use_theme("Dark")
     page.screenshot(path=shots / "panel-dark.png")
-    use_theme(page, "JupyterLab Light")
+    use_theme("Light")
 
 
-def test_second_notebook_connects_to_the_cluster_of_the_first(lab, page, panel, workspace):
+def test_second_notebook_connects_to_the_cluster_of_the_first(lab, page, notebook, panel, workspace):
     lab.open(page, workspace)
     lab.open_panel(page)
-    lab.open_notebook(page, lab.write_notebook("first.ipynb", LOAD, INIT))
-    run_cell(page, 0)
-    run_cell(page, 1)
-    lab.open_notebook(page, lab.write_notebook("second.ipynb", ""))
+    notebook.open("first.ipynb", LOAD, INIT)
+    notebook.run(0)
+    notebook.run(1)
+    notebook.open("second.ipynb", "")
     panel.get_by_role("button", name="Insert a cell that connects to minnow").click()
     cell = page.locator(".jp-NotebookPanel:visible .jp-CodeCell").first
     expect(cell.locator(".cm-content")).to_contain_text('shoal.init("minnow")')
-    run_cell(page, 0)
+    notebook.run(0)
     expect(cell.locator(".jp-OutputArea")).to_contain_text("minnow")
     assert len(lab.fetch_clusters()) == 1
 
 
-def test_cluster_leaves_with_its_kernel(lab, page, panel, workspace):
+def test_cluster_leaves_with_its_kernel(lab, page, notebook, panel, workspace):
     lab.open(page, workspace)
     lab.open_panel(page)
-    lab.open_notebook(page, lab.write_notebook("leaving.ipynb", LOAD, INIT))
-    run_cell(page, 0)
-    run_cell(page, 1)
+    notebook.open("leaving.ipynb", LOAD, INIT)
+    notebook.run(0)
+    notebook.run(1)
     card = panel.get_by_role("listitem", name=re.compile("Cluster minnow"))
     expect(card).to_be_visible(timeout=10_000)
     lab.stop_kernels()

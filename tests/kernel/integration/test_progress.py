@@ -118,6 +118,8 @@ def test_lines_where_nobody_looks_on_if_they_are_wanted(kernel: Any) -> None:
 
 def test_the_stop_button_is_heard_while_its_cell_waits(kernel: Any) -> None:
     client = kernel.client
+    if kernel.ok("'supported_features' in get_ipython().kernel.kernel_info").value != "True":
+        pytest.skip("this ipykernel has no subshells")
     client.control_channel.send(client.session.msg("create_subshell_request", {}))
     subshell = client.get_control_msg(timeout=30)["content"]["subshell_id"]
     cell = start(kernel, "shoal.wait([nap.remote(60) for _ in range(4)], num_returns=4); 1")
