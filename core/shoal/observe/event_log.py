@@ -28,8 +28,8 @@ import msgpack
 
 #: The layout of frames; frames of another are not read.
 VERSION = 1
-#: Length of the content, version, kind, checksum of the content, Unix seconds.
-HEAD = struct.Struct("<IBBId")
+#: Length of the content, version, kind, Unix seconds, checksum of all that and the content.
+HEAD = struct.Struct("<IBBdI")
 #: Kinds of content: about the cluster and the file; a snapshot; ``(owner, number of records, packed records)``;
 #: the node of each executor; rows of events; nothing, at an orderly end.
 ABOUT, SNAPSHOT, RECORDS, EXECUTORS, EVENTS, END = range(1, 7)
@@ -214,7 +214,12 @@ class _Files:
 def make_frame(kind: int, content: Any, now: float) -> bytes:
     """Return one frame of a file."""
     packed = zlib.compress(msgpack.packb(content, unicode_errors="surrogatepass"), 1)
-    return HEAD.pack(len(packed), VERSION, kind, zlib.crc32(packed), now) + packed
+    return HEAD.pack(len(packed), VERSION, kind, now, checksum_of(packed, kind, now)) + packed
+
+
+def checksum_of(packed: bytes, kind: int, now: float) -> int:
+    """Return the checksum of a frame with this content."""
+    return zlib.crc32(packed, zlib.crc32(HEAD.pack(len(packed), VERSION, kind, now, 0)))
 
 
 def is_written(directory: Path) -> bool:

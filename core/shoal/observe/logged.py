@@ -20,6 +20,7 @@ from shoal.observe.event_log import (
     RECORDS,
     SNAPSHOT,
     VERSION,
+    checksum_of,
     is_written,
     logs_in,
 )
@@ -145,17 +146,17 @@ def _frames(data: bytes) -> Iterator[tuple[int, Any, float]]:
     Raises
     ------
     ValueError
-        A frame is of another version.
+        It begins with a frame of another version.
     """
     offset = 0
     while offset + HEAD.size <= len(data):
-        length, version, kind, checksum, now = HEAD.unpack_from(data, offset)
+        length, version, kind, now, checksum = HEAD.unpack_from(data, offset)
+        if not offset and version != VERSION:
+            raise ValueError(f"A log of version {version} cannot be read here: this shoal reads {VERSION}.")
         offset += HEAD.size
         packed = data[offset : offset + length]
-        if len(packed) < length or zlib.crc32(packed) != checksum:
+        if version != VERSION or len(packed) < length or checksum != checksum_of(packed, kind, now):
             return
-        if version != VERSION:
-            raise ValueError(f"A log of version {version} cannot be read here: this shoal reads {VERSION}.")
         offset += length
         unpacker = zlib.decompressobj()
         try:

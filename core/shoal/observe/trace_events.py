@@ -138,7 +138,7 @@ class _Trace:
             there = self._slices.get(record.task_id)
             if there is not None:
                 submitted = min(submitted, there[2])
-            source = self._enclosing(record.owner, submitted)
+            source = self._source(record.owner, submitted)
             if source is None and record.owner not in self._executors:
                 process = self._process(record.owner)
                 thread = self._thread(process, "submits", 0)
@@ -150,12 +150,12 @@ class _Trace:
                     self.events.append({"name": name, "ph": "i", "s": "t", **mark})
                 else:
                     self.events.append({"name": f"submit {record.function}", "ph": "X", "dur": _MARK, **mark})
-                source = process, thread
-            if there is not None and source is not None and submitted <= there[3]:
+                source = process, thread, submitted
+            if there is not None and source is not None and source[2] <= there[3]:
                 arrow = {"name": "submission", "cat": "submission", "id": number}
-                at = {"pid": source[0], "tid": source[1], "ts": submitted}
+                at = {"pid": source[0], "tid": source[1], "ts": source[2]}
                 self.events.append({**arrow, "ph": "s", **at})
-                end = {"pid": there[0], "tid": there[1], "ts": max(submitted, there[2])}
+                end = {"pid": there[0], "tid": there[1], "ts": max(source[2], there[2])}
                 self.events.append({**arrow, "ph": "f", "bp": "e", **end})
 
     def add_history(self, points: Iterable[Mapping[str, Any]]) -> None:
@@ -165,13 +165,19 @@ class _Trace:
             self.events.append({"name": "tasks", **at, "args": counts})
             self.events.append({"name": "memory", **at, "args": {"bytes": point["memory_used"]}})
 
-    def _enclosing(self, owner: str, moment: float) -> tuple[int, int] | None:
-        """Return where an executor's slice is that encloses a moment."""
+    def _source(self, owner: str, moment: float) -> tuple[int, int, float] | None:
+        """Return the slice of an executor that a submission came from, and when within it.
+
+        That is the one that encloses the moment, or begins soon after: slices are drawn when they were heard of.
+        """
         busy = self._busy.get(owner, [])
         last = bisect.bisect_right(busy, moment, key=lambda piece: piece[0])
         for begin, end, process, thread in reversed(busy[max(0, last - _MAX_BESIDE) : last]):
             if begin <= moment <= end:
-                return process, thread
+                return process, thread, moment
+        if last < len(busy) and busy[last][0] - moment <= SLACK * 1e6:
+            begin, _, process, thread = busy[last]
+            return process, thread, begin
         return None
 
     def begin_at_zero(self) -> float:
