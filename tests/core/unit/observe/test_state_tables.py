@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,3 +110,15 @@ def test_executors_are_remembered_when_they_have_ended_but_not_for_ever() -> Non
     for number in range(1, MAX_EXECUTORS + 1):
         places.note(f"exec-{number}", "node-2")
     assert len(places.nodes()) == MAX_EXECUTORS and "exec-0" not in places.nodes()
+
+
+def test_the_documentation_names_every_column() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "observing.md").read_text()
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    for table, columns in tables.TABLES.items():
+        line = rows.get(f"{table}()")
+        if table in ("states", "past"):
+            continue
+        assert line is not None, table
+        for column in columns:
+            assert f"`{column}`" in line or ("counts" in line and f"`{column}`" in text), (table, column)
