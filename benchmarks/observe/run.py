@@ -216,8 +216,8 @@ def report(rates: dict[str, list[float]], controller: dict[str, Any]) -> list[st
         "",
         f"A controller that has {RECORDED:,} records gets {RATE:,} a second. Its process, the whole embedded cluster "
         f"with its node agent, uses {controller['busy']:.1f} % of a CPU, and {controller['idle']:.1f} % when idle; it "
-        f"has grown by {controller['memory'] / 2**20:.0f} MiB. Its log has {log['nbytes'] / 2**20:.1f} MiB with the last "
-        f"{log['tasks']:,} of them, and is opened in {log['ms']:.0f} ms.",
+        f"has grown by {controller['memory'] / 2**20:.0f} MiB. Its log has {log['nbytes'] / 2**20:.1f} MiB with the "
+        f"last {log['tasks']:,} of them, and is opened in {log['ms']:.0f} ms.",
         "",
         "| question, with a million records | ms | slowest answer to somebody else meanwhile, ms |",
         "|---|---|---|",

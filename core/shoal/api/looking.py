@@ -46,13 +46,13 @@ def look(owner: BaseOwner, topic: str, *details: Any, target: str = "", timeout:
 def look_at_all(
     owner: BaseOwner, topic: str, *details: Any, targets: Iterable[str], timeout: float
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return what each of several owners or nodes answers, and which of them do not within *timeout* seconds.
+    """Return what each of several owners or nodes answers, and which of them do not, or not within *timeout* seconds.
 
     They are asked at the same time; not on the event loop's own thread. One that has left meanwhile is in neither.
     """
-    from shoal.model.errors import ShoalError
     from shoal.model.messages import Ask
     from shoal.runtime.owner import Owner
+    from shoal.runtime.relay import GONE
 
     owner.check_usable()
     if not isinstance(owner, Owner):
@@ -68,12 +68,12 @@ def look_at_all(
     asked = list(targets)
     found = asyncio.run_coroutine_threadsafe(ask_all(), owner.loop).result(timeout + SLACK)
     owner.check_usable()
-    answers = {target: answer for target, answer in zip(asked, found, strict=True) if not isinstance(answer, Exception)}
-    silent = [
-        target
-        for target, answer in zip(asked, found, strict=True)
-        if isinstance(answer, Exception) and (isinstance(answer, TimeoutError) or not isinstance(answer, ShoalError))
-    ]
+    answers, silent = {}, []
+    for target, answer in zip(asked, found, strict=True):
+        if not isinstance(answer, Exception):
+            answers[target] = answer
+        elif not str(answer).endswith(GONE):
+            silent.append(target)
     return answers, silent
 
 

@@ -58,7 +58,7 @@ class EventLog:
     about
         What each file begins with: plain data.
     on_trouble
-        Called once, on the writing thread, with a reason why frames are lost.
+        Called once, on whatever thread, with a reason why frames are lost. It must be quick.
     """
 
     def __init__(
@@ -90,12 +90,16 @@ class EventLog:
         """Have *content*, plain data that nobody changes any more, written soon."""
         nbytes = len(content[2]) if kind == RECORDS else 0
         with self._lock:
-            if self._waiting_nbytes + nbytes > MAX_WAITING_NBYTES:
+            has_room = self._waiting_nbytes + nbytes <= MAX_WAITING_NBYTES
+            if has_room:
+                self._waiting_nbytes += nbytes
+                self._frames.append((kind, content, time.time()))
+            else:
                 self.num_dropped += 1
-                return
-            self._waiting_nbytes += nbytes
-            self._frames.append((kind, content, time.time()))
-        self._due.set()
+        if has_room:
+            self._due.set()
+        else:
+            self._trouble("the disk is too slow")
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what waits and the end, within *timeout* seconds; harmless the second time."""
@@ -142,9 +146,12 @@ class EventLog:
                 self._files.write(frame)
         except OSError as error:
             self._files.undo()
-            if not self._troubled:
-                self._troubled = True
-                self._on_trouble(f"the event log in {self.directory} is incomplete: {error.strerror or error}")
+            self._trouble(str(error.strerror or error))
+
+    def _trouble(self, reason: str) -> None:
+        if not self._troubled:
+            self._troubled = True
+            self._on_trouble(f"the event log in {self.directory} is incomplete: {reason}")
 
     def _begin(self) -> None:
         self.directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
