@@ -9,6 +9,7 @@
 #   make bench-objects  its object store beside Ray, Dask, memory and disk (10 minutes; root for the transfer)
 #   make bench-scale the scheduler on a simulated cluster of 10,000 nodes
 #   make bench-notebook  what a remote cell costs over a bare task, and how soon the stop button works (1 minute)
+#   make bench-observe  what watching, recording and logging cost, and how long questions take (3 minutes)
 #   make bench-output  what printing in tasks costs, and what floods of it do to a page (2 minutes)
 #   make format      let ruff lay out the Python code
 #   make clean       remove what was built (`make clean-all`: the environment too)
@@ -46,7 +47,10 @@ NODE_MODULES := labextension/node_modules/.shoal-lock.sha256
 PYTEST := $(BIN)/python -m pytest
 UNIT_TESTS := $(wildcard tests/core/unit tests/kernel/unit)
 
-.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale bench-notebook bench-output format clean clean-all setup setup-dev \
+# What tests and benchmarks start is no cluster that somebody wants to look at later.
+test% bench% chaos check: export SHOAL_EVENT_LOG := $(abspath build)/logs
+
+.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale bench-notebook bench-observe bench-output format clean clean-all setup setup-dev \
 	chromium test-static test-unit test-js test-python test-ipykernel-6 test-labextension test-notebooks test-browser
 
 help:
@@ -117,6 +121,9 @@ bench-objects: $(INSTALLED) $(BENCH_ENV)/.installed-torch
 
 bench-notebook: $(INSTALLED)
 	$(BIN)/python benchmarks/notebook/run.py --output benchmarks/results/notebook
+
+bench-observe: $(INSTALLED)
+	$(BIN)/python benchmarks/observe/run.py --output benchmarks/results/observe
 
 bench-output: $(INSTALLED)
 	$(BIN)/python benchmarks/output/run.py | tee benchmarks/results/output.txt

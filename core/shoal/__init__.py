@@ -25,6 +25,7 @@ from shoal.runtime.refs import ObjectRef
 from shoal.runtime.yields import ObjectRefGenerator
 
 if TYPE_CHECKING:
+    from shoal import state
     from shoal.api.actor_pool import ActorPool
     from shoal.api.dask_interop import from_dask
     from shoal.api.distributed_queue import Queue
@@ -61,9 +62,12 @@ _LATE = {
     "why": "shoal.api.why",
     "Explanation": "shoal.model.explanation",
 }
+_LATE_MODULES = ("state",)
 
 
 def __getattr__(name: str) -> object:
+    if name in _LATE_MODULES:
+        return importlib.import_module(f"shoal.{name}")
     if name not in _LATE:
         raise AttributeError(f"module `shoal` has no attribute `{name}`")
     value = globals()[name] = getattr(importlib.import_module(_LATE[name]), name)
@@ -117,6 +121,7 @@ __all__ = [
     "remove_placement_group",
     "shutdown",
     "snapshot",
+    "state",
     "stop",
     "unload_ipython_extension",
     "wait",

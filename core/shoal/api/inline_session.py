@@ -10,6 +10,8 @@ from shoal.model.ids import random_id
 from shoal.observe.cluster_view import ActorRow, ClusterView
 from shoal.observe.records import RecordBook
 from shoal.runtime.inline import INLINE, InlineOwner
+from shoal.runtime.memory_reporter import report
+from shoal.runtime.owner_answers import failure_rows, memory_row, pending_rows
 
 
 class InlineSession:
@@ -27,6 +29,7 @@ class InlineSession:
         self.records = RecordBook()
         self._view = ClusterView(self.cluster_id, name, "", time.time())
         self._view.owner_joined(self.owner.owner_id, True, self.owner.job_id, time.time())
+        self.owner.answer = self._answer
 
     def snapshot(self, timeout: float = 0.0) -> dict[str, Any]:
         """Return counts as plain data; see :mod:`shoal.observe.cluster_view`."""
@@ -34,14 +37,41 @@ class InlineSession:
             raise NotInitializedError("This session has ended.")
         now, owner_id = time.time(), self.owner.owner_id
         self._view.owner_counts(owner_id, self.owner.results.stats.take_changes(), now)
-        batch = self.owner.results.records.take(owner_id)
-        if batch is not None:
-            self.records.add(batch)
+        self._collect()
         actors = [
             ActorRow(actor_id, name, class_name, state, INLINE, owner_id)._asdict()
             for actor_id, name, class_name, state in self.owner.list_actors()
         ]
         return {**self._view.snapshot(now, {}, num_records=self.records.total), "actors": actors}
+
+    def _answer(self, topic: str, details: tuple[Any, ...]) -> Any:
+        """Answer what a controller or an owner is asked elsewhere; what is pending here are generators."""
+        match topic:
+            case "snapshot":
+                return self.snapshot()
+            case "records":
+                self._collect()
+                return tuple(map(tuple, self.records.newest(int(details[0]))))
+            case "record_page":
+                self._collect()
+                batches, before = self.records.page(int(details[0]), details[1])
+                return tuple(map(tuple, batches)), before
+            case "executor_nodes":
+                return {INLINE: INLINE}
+            case "leases":
+                return ()
+            case "pending":
+                return pending_rows(self.owner.results.pending()[: int(details[0])], lambda work: INLINE)
+            case "memory":
+                return memory_row(report(self.owner, int(details[0]), 0.0))
+            case "failures":
+                return failure_rows(self.owner.results.failures, str(details[0]))
+        return None
+
+    def _collect(self) -> None:
+        batch = self.owner.results.records.take(self.owner.owner_id)
+        if batch is not None:
+            self.records.add(batch)
 
     def end(self) -> None:
         self.owner.end()

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import gc
-import time
-
 from shoal.api.session import owner_or_init
 from shoal.api.values import check_flag, check_timeout
 from shoal.model.errors import OptionError
 from shoal.model.memory import MemoryReport
-from shoal.runtime.memory_reporter import report
-from shoal.runtime.variables import get_namespace
+from shoal.runtime import memory_reporter
 
-#: Seconds that the release of what was forgotten may take.
-SETTLE = 2.0
 #: Seconds that nobody waits longer for a node.
 LONGEST = 86_400.0
 
@@ -57,24 +50,8 @@ def memory(*, limit: int = 20, release: bool = False, timeout: float = 5.0) -> M
         raise OptionError(f"`limit` is a number of values, 0 or more, not {limit!r}.", option="limit")
     timeout = min(timeout, LONGEST)
     owner = owner_or_init()
-    if not release:
-        return report(owner, limit, timeout)
-    before = _nbytes(report(owner, 0, timeout))
-    get_namespace().forget_history()
-    gc.collect()
-    deadline, last = time.monotonic() + SETTLE, 0
-    while True:
-        # Refs are dropped, segments freed and nodes' books made up by others, in their time.
-        time.sleep(0.05)
-        found = report(owner, limit, timeout)
-        released = before - _nbytes(found)
-        if 0 < released == last or time.monotonic() > deadline:
-            return dataclasses.replace(found, released=max(0, released))
-        last = released
-
-
-def _nbytes(found: MemoryReport) -> int:
-    return sum(use.nbytes for use in found.objects) + found.more[1]
+    answer = memory_reporter.release if release else memory_reporter.report
+    return answer(owner, limit, timeout)
 
 
 __all__ = ["MemoryReport", "memory"]

@@ -23,7 +23,7 @@ from shoal.model.errors import ClusterLostError, ConnectError, NotInitializedErr
 from shoal.model.ids import random_id
 from shoal.model.options import TaskOptions, check_labels, is_number, with_changes
 from shoal.runtime import session as current
-from shoal.runtime.environment import node_settings
+from shoal.runtime.environment import event_log_root, node_settings
 
 # What joining a cluster takes is imported by the functions that do it, so that `import shoal` stays quick.
 if TYPE_CHECKING:
@@ -305,7 +305,9 @@ def init(
 
             _session = InlineSession(asked["name"], namespace, _amounts(asked), asked["labels"])
         elif address is None:
-            node_settings()  # a variable that says what cannot be is better refused here than where the node starts
+            # A variable that says what cannot be is better refused here than where the node starts.
+            node_settings()
+            event_log_root()
             if security is not None:
                 raise OptionError(
                     "`security` goes with an address: an embedded cluster makes its own.", option="security"

@@ -51,6 +51,8 @@ class ObjectUse:
         Variables, outputs and tracebacks here, work under way, other values, other processes.
     mapped
         Somebody uses its memory, so that it cannot be moved to disk.
+    segment
+        The name of its file in the store; "" if it has none.
     """
 
     object_id: str
@@ -62,6 +64,7 @@ class ObjectUse:
     owner: str = ""
     held_by: tuple[str, ...] = ()
     mapped: bool = False
+    segment: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -68,6 +68,8 @@ class ClusterView:
 
     def __init__(self, cluster_id: str, name: str, address: str, started: float) -> None:
         self.name = name
+        #: Unix seconds.
+        self.started = started
         self._cluster = {"id": cluster_id, "name": name, "address": address, "started": started}
         self._nodes: dict[str, dict[str, Any]] = {}
         self._owners: dict[str, _Owner] = {}
@@ -162,6 +164,19 @@ class ClusterView:
         """Something has happened that a person may want to know of."""
         self._num_events += 1
         self._events.append({"number": self._num_events, "time": round(now, 3), "kind": kind, "text": text})
+
+    @property
+    def num_events(self) -> int:
+        """How many events there have been."""
+        return self._num_events
+
+    def events_since(self, number: int) -> list[dict[str, Any]]:
+        """Return the events after the one with this number, as far as they are kept."""
+        return [event for event in self._events if event["number"] > number]
+
+    def state_mark(self) -> tuple[Any, ...]:
+        """Return what differs from before once there was more than a node's load that changed."""
+        return self._num_events, self._counts.total, len(self._actors), len(self._owners)
 
     def tick(self, now: float) -> None:
         """A second has passed."""

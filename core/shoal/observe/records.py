@@ -8,6 +8,7 @@ them unpacks them (:func:`unpack`), in a process of its own.
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -26,6 +27,8 @@ MAX_WAITING = 3_000
 MAX_ERRORS, MAX_ERROR_CHARS = 100, 300
 #: What a controller keeps: records, and bytes.
 MAX_RECORDS, MAX_NBYTES = 1_000_000, 64 << 20
+#: What it tells at a time: bytes, and batches.
+MAX_PAGE_NBYTES, MAX_PAGE_BATCHES = 4 << 20, 5_000
 
 OUTCOMES = {FINISHED: "finished", FAILED: "failed", CANCELLED: "cancelled"}
 #: Kinds of work, by their number in a batch.
@@ -126,12 +129,14 @@ class RecordBook:
         self._max_records = max_records
         self._max_nbytes = max_nbytes
         self._batches: deque[Batch] = deque()
+        self._num_added = 0
         #: Records kept, their bytes, and how many there have been.
         self.count = self.nbytes = self.total = 0
 
     def add(self, batch: Batch) -> None:
         """Keep a batch, and let the oldest go."""
         self._batches.append(batch)
+        self._num_added += 1
         self.count += batch.num_records
         self.total += batch.num_records
         self.nbytes += len(batch.packed)
@@ -141,14 +146,30 @@ class RecordBook:
             self.nbytes -= len(oldest.packed)
 
     def newest(self, limit: int) -> list[Batch]:
-        """Return the batches with the newest *limit* records, the oldest first; the first may hold more than that."""
+        """Return the batches with the newest *limit* records, the oldest first; the first may hold more than that.
+
+        They are a page: see :meth:`page`.
+        """
+        return self.page(limit)[0]
+
+    def page(self, limit: int, before: int | None = None) -> tuple[list[Batch], int]:
+        """Return batches as :meth:`newest`, of those that came before the one with number *before*.
+
+        No more of them than :data:`MAX_PAGE_NBYTES` and :data:`MAX_PAGE_BATCHES`, so that it travels in one message.
+        The second is the number of the first of them, for the next page; 0 if there are none before.
+        """
+        first = self._num_added - len(self._batches)
+        skipped = 0 if before is None else min(max(0, self._num_added - before), len(self._batches))
         found: list[Batch] = []
-        for batch in reversed(self._batches):
-            if limit <= 0:
+        nbytes = 0
+        for batch in itertools.islice(reversed(self._batches), skipped, None):
+            nbytes += len(batch.packed)
+            if limit <= 0 or (found and (nbytes > MAX_PAGE_NBYTES or len(found) >= MAX_PAGE_BATCHES)):
                 break
             found.append(batch)
             limit -= batch.num_records
-        return found[::-1]
+        number = self._num_added - skipped - len(found)
+        return found[::-1], number if number > first else 0
 
 
 class Columns(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import time
 from collections.abc import Iterable
@@ -16,9 +17,11 @@ from shoal.model import messages as m
 from shoal.model.placement import SchedulingClass, class_from_wire
 from shoal.model.resources import describe, from_wire
 from shoal.observe.cluster_view import ClusterView
+from shoal.observe.executor_places import ExecutorPlaces
 from shoal.observe.history import STEP
 from shoal.observe.records import Batch, RecordBook
-from shoal.runtime.environment import silence_limit
+from shoal.runtime.environment import event_log_root, silence_limit
+from shoal.runtime.event_logger import EventLogger
 from shoal.runtime.heartbeat import Heartbeat
 from shoal.runtime.relay import Relay
 from shoal.runtime.scope import Scope
@@ -32,6 +35,8 @@ logger = logging.getLogger("shoal")
 TICK = 1.0
 #: Kinds of work that wait for a place, listed in the snapshot at most.
 MAX_WAITING_ROWS = 20
+#: Leases that one answer lists at most: the newest.
+MAX_LEASE_ROWS = 10_000
 
 
 class Controller:
@@ -58,6 +63,9 @@ class Controller:
         #: Nodes that are to leave, and who wants it: the ids of owners; "" for the process that the controller is in.
         self._draining: dict[str, set[str]] = {}
         self._records = RecordBook()
+        self._places = ExecutorPlaces()
+        about = {"id": cluster_id, "name": name, "address": address, "started": self.view.started}
+        self._log = EventLogger(event_log_root(), about, self.snapshot, self.view, self._places)
         self._watchers = Watchers(self.snapshot)
         self._relay = Relay(self._send_to)
 
@@ -113,6 +121,7 @@ class Controller:
         while True:
             await asyncio.sleep(STEP)
             self.view.tick(time.time())
+            self._log.tick()
 
     def drain(self, node_id: str, draining: bool, owner_id: str = "") -> None:
         """Give a node no new work, and have its tasks' leases back as those end; or let it have work again.
@@ -149,6 +158,7 @@ class Controller:
     async def close(self) -> None:
         """Hang up on everybody."""
         await self._scope.close()
+        await self._log.close()
         for stream in self._streams():
             stream.abort()
 
@@ -246,10 +256,12 @@ class Controller:
                 self._tell_owners([owner_id], actors.as_claimed(request, found))
             case m.OwnerStats(counts, num_records, packed):
                 self.view.owner_counts(owner_id, counts, time.time())
+                self._log.work_came()
                 if num_records:
                     batch = Batch(owner_id, num_records, packed)
                     self._records.add(batch)
                     self._watchers.recorded(batch)
+                    self._log.recorded(batch)
 
     def _asked(self, stream: Stream, question: m.Ask) -> None:
         if question.target:
@@ -295,6 +307,13 @@ class Controller:
                 return self.snapshot()
             case "records":
                 return tuple(map(tuple, self._records.newest(int(details[0]))))
+            case "record_page":
+                batches, before = self._records.page(int(details[0]), details[1])
+                return tuple(map(tuple, batches)), before
+            case "executor_nodes":
+                return self._places.nodes()
+            case "leases":
+                return self._lease_rows()
             case "kill_actor":
                 self._directory.kill(str(details[0]), str(details[1]), restart=bool(details[2]))
             case "bundles":
@@ -334,6 +353,21 @@ class Controller:
                 found[lease.executor_id] = (label, lease.node_id)
         return tuple((executor_id, *row) for executor_id, row in found.items())
 
+    def _lease_rows(self) -> Any:
+        """Return what :func:`shoal.observe.state_tables.lease_rows` reads, of the newest leases."""
+        rows = []
+        for lease in itertools.islice(reversed(self._machine.leases.values()), MAX_LEASE_ROWS):
+            state = "waiting" if lease.waiting else "held" if lease.started else "starting"
+            actor = self._label(lease.actor_id) if lease.actor_id else ""
+            kind = lease.kind
+            rows.append(
+                (
+                    lease.lease_id, state, lease.node_id, lease.executor_id, lease.owner_id, lease.job_id, actor,
+                    kind.describe(), kind.resources, kind.priority,
+                )
+            )  # fmt: skip
+        return tuple(rows)
+
     def _explain_actor(self, actor_id: str) -> Any:
         """Return what ``Explainer`` reads of an actor, or in words why there is nothing."""
         dead = self._directory.find_dead(actor_id)
@@ -368,6 +402,7 @@ class Controller:
         match message:
             case m.LeaseStarted(lease_id, executor_id, address):
                 self._machine.executor_started(lease_id, executor_id, address)
+                self._log.executor_started(executor_id, node_id)
             case m.ExecutorDied(lease_id, cause, stderr, begun, memory):
                 self._machine.executor_died(lease_id, cause, stderr, begun, memory)
             case m.NodeFull(full):
@@ -398,7 +433,10 @@ class Controller:
         for node_id in [node_id for node_id, wanted_by in self._draining.items() if peer in wanted_by]:
             self.drain(node_id, False, peer)
         if peer in self._owners:
-            _, hello = self._owners.pop(peer)
+            _, hello = self._owners[peer]
+            if hello.is_driver:
+                self._log.driver_leaves()
+            del self._owners[peer]
             self.view.owner_left(peer, time.time())
             self._relay.gone(peer)
             self._directory.owner_gone(peer)

@@ -79,6 +79,29 @@ def spill_root() -> Path:
     return _directory(os.environ, "SHOAL_SPILL_DIR") or Path(tempfile.gettempdir())
 
 
+def event_log_root(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return where the logs of clusters are, as ``SHOAL_EVENT_LOG`` says; None if it is ``0``: there is to be no log.
+
+    Raises
+    ------
+    OptionError
+        It names what cannot be a directory.
+    """
+    text = environ.get("SHOAL_EVENT_LOG", "")
+    if text == "0":
+        return None
+    if text in ("", "1"):
+        from jupyter_core.paths import jupyter_data_dir
+
+        return Path(jupyter_data_dir()) / "shoal" / "logs"
+    directory = Path(text)
+    if not directory.is_absolute() or (directory.exists() and not directory.is_dir()):
+        raise OptionError(
+            f"The environment variable `SHOAL_EVENT_LOG` must be `0` or the whole path of a directory, not `{text}`."
+        )
+    return directory
+
+
 def _number(environ: Mapping[str, str], name: str, least: float, unit: str) -> float | None:
     text = environ.get(name)
     if not text:

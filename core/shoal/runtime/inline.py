@@ -64,6 +64,8 @@ class InlineOwner(BaseOwner):
         self._dropped: deque[str] = deque()
         #: The last errors as they were raised, by payload.
         self._errors: deque[tuple[m.Payload, BaseException, TracebackType | None]] = deque(maxlen=MAX_ERRORS)
+        #: Answers what this process knows and its owner does not: ``(topic, details)``.
+        self.answer: Callable[[str, tuple[Any, ...]], Any] = lambda topic, details: None
 
     @property
     def address(self) -> str:
@@ -228,6 +230,8 @@ class InlineOwner(BaseOwner):
                 return ((INLINE, INLINE, tuple(self._labels.items()), total, total),)
             case m.Ask(_, "names", _):
                 return tuple((*key, name.actor_id) for key, name in self._names.items())
+            case m.Ask(_, topic, details):
+                return self.answer(topic, details)
         return None
 
     def _claim_name(self, claim: m.ClaimName) -> m.NameClaimed:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import gc
 import itertools
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Segments that a node lists.
 MAX_SEGMENTS = 10_000
+#: Seconds that the release of what was forgotten may take.
+SETTLE = 2.0
 
 #: What a node has answered, by its address; None for one that has not.
 Stores = dict[str, "m.SegmentList | None"]
@@ -77,6 +82,26 @@ def report(owner: BaseOwner, limit: int, seconds: float) -> MemoryReport:
         (len(rows) - len(rows[:limit]), sum(row.nbytes for row in rows[limit:])),
         history_holds=any(name in history for row in rows[:limit] for name in row.held_by),
     )
+
+
+def release(owner: BaseOwner, limit: int, seconds: float) -> MemoryReport:
+    """Let go of what the notebook keeps of its own accord, and report as :func:`report` does; not on the loop."""
+    before = _nbytes(report(owner, 0, seconds))
+    get_namespace().forget_history()
+    gc.collect()
+    deadline, last = time.monotonic() + SETTLE, 0
+    while True:
+        # Refs are dropped, segments freed and nodes' books made up by others, in their time.
+        time.sleep(0.05)
+        found = report(owner, limit, seconds)
+        released = before - _nbytes(found)
+        if 0 < released == last or time.monotonic() > deadline:
+            return dataclasses.replace(found, released=max(0, released))
+        last = released
+
+
+def _nbytes(found: MemoryReport) -> int:
+    return sum(use.nbytes for use in found.objects) + found.more[1]
 
 
 def name_holders(owner: BaseOwner, error: ObjectStoreFullError) -> ObjectStoreFullError:
@@ -136,7 +161,9 @@ class _Rows:
                 cell = _cell(work.recipe.cell)
                 held = f"arguments of `{work.target.name}`"
                 nbytes = segment_nbytes(work.args[3])
-                rows.append(ObjectUse("", nbytes, where, nodes, work.target.name, cell, held_by=(held,), mapped=mapped))
+                rows.append(
+                    ObjectUse("", nbytes, where, nodes, work.target.name, cell, "", (held,), mapped, segment=name)
+                )
         rows += [self._of_segment(name) for name in list(self._places)]
         return rows
 
@@ -161,21 +188,21 @@ class _Rows:
         if work is not None:
             made_by, cell = work.target.name, work.recipe.cell
         nodes: tuple[str, ...] = ()
-        nbytes, where, mapped = 0, "pending", False
+        nbytes, where, mapped, segment = 0, "pending", False, ""
         held = self._holders_of(entry)
         if payload is not None and payload[0] == payloads.SEGMENT:
-            name = _name(payload[2])
+            segment = _name(payload[2])
             nbytes = segment_nbytes(payload[3])
-            nodes, where, mapped = self._take(name, "memory")
+            nodes, where, mapped = self._take(segment, "memory")
             nodes = nodes or (payload[1],)
-            held += [name for name in _names(self._mapped.pop(name, None), " (its memory)") if name not in held]
+            held += [name for name in _names(self._mapped.pop(segment, None), " (its memory)") if name not in held]
         elif payload is not None:
             nbytes = sum(len(part) for part in payload[1:] if isinstance(part, bytes | bytearray | memoryview))
             where = "failed" if payloads.is_error(payload) else "inline"
             if where == "inline" and (not entry.owner and payload in (payloads.NONE, payloads.NO_MORE)):
                 return None  # actors' lives and ends of generators are no values
         owner = self._process(entry.owner) if entry.owner else ""
-        return ObjectUse(object_id, nbytes, where, nodes, made_by, _cell(cell), owner, tuple(held), mapped)
+        return ObjectUse(object_id, nbytes, where, nodes, made_by, _cell(cell), owner, tuple(held), mapped, segment)
 
     def _holders_of(self, entry: Entry) -> list[str]:
         held = _names(self._refs.get(entry.object_id))
@@ -197,7 +224,7 @@ class _Rows:
         elif name.endswith(COPY_SUFFIX):
             where = "copy"
         owner = "" if owner_id == self._owner.owner_id else self._process(owner_id)
-        return ObjectUse("", nbytes, where, nodes, owner=owner, held_by=tuple(held), mapped=mapped)
+        return ObjectUse("", nbytes, where, nodes, "", None, owner, tuple(held), mapped, name.removesuffix(COPY_SUFFIX))
 
     def _take(self, name: str, unknown: str) -> tuple[tuple[str, ...], str, bool]:
         """Return the nodes that have a segment, where, and whether it is mapped; it is dealt with then."""

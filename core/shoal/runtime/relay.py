@@ -8,6 +8,8 @@ from typing import Any
 
 from shoal.model import messages as m
 
+#: Why somebody who has left does not answer.
+GONE = "is not in this cluster (any more)"
 #: Answers one question; ``reply(value, failed)`` is called once.
 Reply = Callable[[Any, str], None]
 
@@ -41,4 +43,4 @@ class Relay:
         for number, (asked, reply) in list(self._waiting.items()):
             if asked == target:
                 del self._waiting[number]
-                reply(None, f"`{target}` is not in this cluster (any more)")
+                reply(None, f"`{target}` {GONE}")

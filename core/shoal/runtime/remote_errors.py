@@ -74,6 +74,11 @@ def summary(data: bytes) -> str:
     return text
 
 
+def as_text(data: bytes) -> str:
+    """Return an error that :func:`dump` has made as Python prints it, with its traceback."""
+    return "".join(traceback.format_exception(load(data)))
+
+
 def _summarize(error: BaseException) -> str:
     try:
         message = str(error)

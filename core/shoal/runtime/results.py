@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from shoal.machines.objects import ObjectTable
 from shoal.model.messages import Payload
 from shoal.observe.cell_progress import CellBook
+from shoal.observe.failures import FailureBook, is_small
 from shoal.observe.functions import CANCELLED, FAILED, FINISHED, FunctionStats
 from shoal.observe.records import CALL, CREATION, TASK, RecordBuffer
 from shoal.runtime import failed_tasks, remote_errors, session
@@ -28,6 +29,7 @@ class Results:
         self._awaited: dict[str, Work] = {}
         self.stats = FunctionStats()
         self.records = RecordBuffer(time.time() - time.monotonic())
+        self.failures = FailureBook()
         self.cells = CellBook(time.monotonic, self.stats.note, session.tell_work_watcher)
         #: Called with work that has ended; for whoever counts it.
         self.on_end: dict[str, Callable[[Work], None]] = {}
@@ -129,7 +131,12 @@ class Results:
         if work.tally is not None:
             work.tally.fail(work.sent, seconds, executor, outcome)
         told = payloads.is_error(error) and self.records.error_room > 0
-        self._record(work, seconds, executor, outcome, remote_errors.summary(error[1]) if told else "")
+        summary = remote_errors.summary(error[1]) if told else ""
+        if outcome == FAILED:
+            group = self.failures.note(tag or "", work.target.name, summary)
+            if told and group.count == 1 and is_small(error):
+                group.first = (payloads.ERROR, remote_errors.without_variables(error[1]))
+        self._record(work, seconds, executor, outcome, summary)
 
     def _record(self, work: Work, seconds: float, executor: str, outcome: int, error: str = "") -> None:
         method, recipe = work.target.method, work.recipe

@@ -60,6 +60,7 @@ def test_public_names() -> None:
         "remove_placement_group",
         "shutdown",
         "snapshot",
+        "state",
         "stop",
         "unload_ipython_extension",
         "wait",

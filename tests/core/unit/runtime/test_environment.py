@@ -10,7 +10,7 @@ import pytest
 
 import shoal
 from shoal.model.errors import OptionError
-from shoal.runtime.environment import NodeSettings, node_settings, spill_root, store_root
+from shoal.runtime.environment import NodeSettings, event_log_root, node_settings, spill_root, store_root
 
 
 def test_nothing_said_leaves_it_to_the_machine() -> None:
@@ -77,3 +77,14 @@ def test_where_values_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.delenv("SHOAL_SPILL_DIR")
     assert os.access(store_root(), os.W_OK)
     assert spill_root() == Path(tempfile.gettempdir())
+
+
+def test_where_logs_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path))
+    assert event_log_root({}) == event_log_root({"SHOAL_EVENT_LOG": "1"}) == tmp_path / "shoal" / "logs"
+    assert event_log_root({"SHOAL_EVENT_LOG": "0"}) is None
+    assert event_log_root({"SHOAL_EVENT_LOG": str(tmp_path / "mine")}) == tmp_path / "mine"
+    (tmp_path / "file").write_text("")
+    for wrong in ("logs", "off", str(tmp_path / "file")):
+        with pytest.raises(OptionError, match="SHOAL_EVENT_LOG"):
+            event_log_root({"SHOAL_EVENT_LOG": wrong})

@@ -1,0 +1,259 @@
+"""What observing costs: the rate of tasks with and without it, the controller's share, and how long questions take.
+
+Run ``make bench-observe`` on a quiet machine. It writes the tables to ``benchmarks/results/observe.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import shoal
+import shoal.state
+from shoal.api.looking import look
+from shoal.launch.dask_cluster import security_from
+from shoal.launch.registry import find
+from shoal.model import messages as m
+from shoal.observe.records import TASK, Batch, RecordBuffer
+from shoal.observe.timeline import FINISHED
+from shoal.runtime import session
+from shoal.transport.comms import connect
+from shoal.transport.stream import Stream
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from comparing import number, write
+
+#: The most that observing may cost of the task rate, in percent.
+COST_BAR = 5.0
+#: Records that the controller has, and that come in a second.
+RECORDED, RATE, BATCH = 1_000_000, 10_000, 2_500
+#: Seconds for which they come.
+SECONDS = 10.0
+MODES = {
+    "nothing": "no records, no log",
+    "records": "records, no log",
+    "all": "records and log, as it comes",
+}
+
+
+# -- the rate of tasks, each time in a process of its own ------------------------------------------------------------
+
+
+def measure_rate(mode: str, count: int) -> None:
+    """Print tasks per second, in this process."""
+    if mode == "nothing":
+        RecordBuffer.note = lambda *args, **kwargs: None  # type: ignore[method-assign]
+
+    @shoal.remote
+    def nothing() -> None:
+        pass
+
+    task = nothing.options(cell="In[1]#ab")
+    with shoal.init(num_cpus=2):
+        rates = []
+        for size in (count // 4, count, count, count):  # the first warms up
+            begin = time.perf_counter()
+            shoal.get([task.remote() for _ in range(size)])
+            rates.append(size / (time.perf_counter() - begin))
+    print(json.dumps(statistics.median(rates[1:])))
+
+
+def rate_of(mode: str, count: int, logs: str) -> float:
+    environment = {**os.environ, "SHOAL_EVENT_LOG": logs if mode == "all" else "0"}
+    command = [sys.executable, __file__, "--mode", mode, "--count", str(count)]
+    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, timeout=300)
+    return float(json.loads(result.stdout))
+
+
+# -- a controller with a million records -----------------------------------------------------------------------------
+
+
+def make_batch(first: int) -> bytes:
+    """Return a packed batch as an owner of many short tasks sends it."""
+    buffer, now = RecordBuffer(time.time() - time.monotonic()), time.monotonic()
+    for index in range(BATCH):
+        ended = now + index / RATE
+        executor = f"exec-{index % 8:012x}"
+        buffer.note(
+            f"task-0123456789-{first + index}", TASK, f"step_{index % 5}", f"In[{index % 20}]#0123456789ab",
+            ended - 0.01, ended, 1e-4 + index * 1e-8, executor, FINISHED, 0,
+        )  # fmt: skip
+    batch = buffer.take("driver-bench")
+    assert isinstance(batch, Batch)
+    return batch.packed
+
+
+async def send_records(cluster_id: str, on_full: Callable[[], None]) -> None:
+    """Be an owner that has recorded a million tasks, and then records on."""
+    connection = find(cluster_id)
+    assert connection is not None
+    comm = await connect(connection.address, security_from(connection.tls_files()), 10.0, to_dask_server=True)
+    stream = Stream(comm, lambda *_: None)
+    stream.send_nowait(m.OwnerHello(m.PROTOCOL_VERSION, "driver-bench", "job-bench", "tcp://bench", "", True, {}))
+    running = asyncio.create_task(stream.run())
+    first = 0
+    while first < RECORDED:
+        stream.send_nowait(stats(make_batch(first)))
+        first += BATCH
+        await stream.drain()
+    on_full()
+    begin = time.monotonic()
+    for tick in range(int(SECONDS * RATE / BATCH)):
+        await asyncio.sleep(max(0.0, begin + tick * BATCH / RATE - time.monotonic()))
+        stream.send_nowait(stats(make_batch(first)))
+        first += BATCH
+    await stream.close(5.0)
+    await running
+
+
+def stats(packed: bytes) -> m.OwnerStats:
+    return m.OwnerStats((("In[1]#0123456789ab", "step_1", 0, 0, BATCH, 0, 0, 0.3),), BATCH, packed)
+
+
+def share_of_controller(head: psutil.Process) -> float:
+    """Return which share of a CPU the cluster's process has used for some seconds, in percent."""
+    before, begin = head.cpu_times(), time.monotonic()
+    time.sleep(SECONDS * 0.8)
+    after = head.cpu_times()
+    used = after.user + after.system - before.user - before.system
+    return 100 * used / (time.monotonic() - begin)
+
+
+def longest_answer(stop: threading.Event) -> float:
+    """Ask the controller something small all the time; return the milliseconds of the slowest answer."""
+    owner, longest = session.get_owner(), 0.0
+    while not stop.is_set():
+        begin = time.perf_counter()
+        look(owner, "names", timeout=10.0)
+        longest = max(longest, time.perf_counter() - begin)
+        time.sleep(0.002)
+    return 1e3 * longest
+
+
+def measure_controller(logs: str) -> dict[str, Any]:
+    os.environ["SHOAL_EVENT_LOG"] = logs
+    with shoal.init(num_cpus=1) as cluster:
+        head = psutil.Process(cluster._session.head.pid)  # type: ignore[union-attr]
+        idle = share_of_controller(head)
+        before = head.memory_info().rss
+        full = threading.Event()
+        sender = threading.Thread(target=lambda: asyncio.run(send_records(cluster.id, full.set)))
+        sender.start()
+        full.wait(300)
+        time.sleep(1.0)
+        busy = share_of_controller(head)
+        sender.join()
+        found: dict[str, Any] = {"idle": idle, "busy": busy, "memory": head.memory_info().rss - before}
+        questions: dict[str, Callable[[], Any]] = {
+            "`tasks(limit=100)`": lambda: shoal.state.tasks(limit=100),
+            "`tasks()`: 10,000": lambda: shoal.state.tasks(),
+            "`tasks(cell=, limit=100)`": lambda: shoal.state.tasks(cell="In[7]", limit=100),
+            "`tasks(function=)` of none": lambda: shoal.state.tasks(function="nobody"),
+            "`tasks(limit=1_000_000)`": lambda: shoal.state.tasks(limit=RECORDED),
+            "`summary()`": lambda: shoal.state.summary(),
+            "`timeline()`: 50,000": lambda: shoal.state.timeline(),
+        }
+        for name, question in questions.items():
+            times, answers = [], []
+            for _ in range(3):
+                stop = threading.Event()
+                slowest: list[float] = []
+                watcher = threading.Thread(target=lambda stop=stop, to=slowest: to.append(longest_answer(stop)))
+                watcher.start()
+                begin = time.perf_counter()
+                question()
+                times.append(1e3 * (time.perf_counter() - begin))
+                stop.set()
+                watcher.join()
+                answers += slowest
+            found[name] = {"ms": times, "others": answers}
+        assert len(shoal.state.tasks(limit=RECORDED, state="finished")) >= RECORDED * 0.99
+        cluster_id = cluster.id
+    log = Path(logs) / cluster_id
+    found["log"] = {"nbytes": sum(file.stat().st_size for file in log.iterdir())}
+    begin = time.perf_counter()
+    past = shoal.state.open(cluster_id)
+    found["log"]["ms"] = 1e3 * (time.perf_counter() - begin)
+    found["log"]["tasks"] = len(past.tasks(limit=RECORDED))
+    return found
+
+
+def report(rates: dict[str, list[float]], controller: dict[str, Any]) -> list[str]:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    lines = [
+        f"{time.strftime('%Y-%m-%d')}, commit {commit}, {platform.system()}, {os.cpu_count()} CPUs, Python "
+        f"{platform.python_version()}; load before the run {LOAD:.2f}. Rates are medians of processes that took turns, "
+        "with the range.",
+        "",
+        "| tasks per second, one driver, two executors | rate | cost | bar | reached |",
+        "|---|---|---|---|---|",
+    ]
+    base = statistics.median(rates["nothing"])
+    for mode, found in rates.items():
+        middle = statistics.median(found)
+        cost = 100 * (1 - middle / base)
+        row = f"| {MODES[mode]} | {number(middle)} ({number(min(found))}-{number(max(found))}) |"
+        if mode == "nothing":
+            lines.append(f"{row} | | |")
+        else:
+            lines.append(f"{row} {cost:.1f} % | {COST_BAR:g} % | {'yes' if cost <= COST_BAR else 'no'} |")
+    log = controller["log"]
+    lines += [
+        "",
+        f"A controller that has {RECORDED:,} records gets {RATE:,} a second. Its process, the whole embedded cluster "
+        f"with its node agent, uses {controller['busy']:.1f} % of a CPU, and {controller['idle']:.1f} % when idle; it "
+        f"has grown by {controller['memory'] / 2**20:.0f} MiB. Its log has {log['nbytes'] / 2**20:.1f} MiB with the "
+        f"last {log['tasks']:,} of them, and is opened in {log['ms']:.0f} ms.",
+        "",
+        "| question, with a million records | ms | slowest answer to somebody else meanwhile, ms |",
+        "|---|---|---|",
+    ]
+    for name, found in controller.items():
+        if name.startswith("`"):
+            middle, times = statistics.median(found["ms"]), found["ms"]
+            others = found["others"]
+            lines.append(
+                f"| {name} | {number(middle)} ({number(min(times))}-{number(max(times))}) | {number(max(others))} |"
+            )
+    return lines
+
+
+def main() -> None:
+    global LOAD
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--mode", choices=[*MODES])
+    args = parser.parse_args()
+    if args.mode:
+        measure_rate(args.mode, args.count)
+        return
+    LOAD = os.getloadavg()[0]
+    rates: dict[str, list[float]] = {mode: [] for mode in MODES}
+    with tempfile.TemporaryDirectory() as logs:
+        controller = measure_controller(logs)
+        for turn in range(args.rounds):
+            order = list(MODES) if turn % 2 == 0 else list(MODES)[::-1]
+            for mode in order:
+                rates[mode].append(rate_of(mode, args.count, logs))
+    write(args.output, "make bench-observe", report(rates, controller), {"rates": rates, "controller": controller})
+
+
+LOAD = 0.0
+if __name__ == "__main__":
+    main()
