@@ -170,13 +170,15 @@ class AgentAnswers:
     async def _log_sources(self, source: str) -> tuple[str, ...]:
         return tuple(await asyncio.to_thread(self._logs.sources, source))
 
-    async def _log(self, source: str, offset: int = 0, limit: int = 1_000, filter: str = "") -> dict[str, Any]:
+    async def _log(
+        self, source: str, offset: int = 0, limit: int = 1_000, filter: str = "", task_id: str = ""
+    ) -> dict[str, Any]:
         """Answer with ``executor``, ``rows`` (:class:`~shoal.runtime.log_files.LogLine`), ``offset`` and ``ended``.
 
         *offset* and the one returned are as for :func:`~shoal.runtime.log_files.read_lines`.
         """
         executor_id, lines, following, ended = await asyncio.to_thread(
-            self._logs.read, str(source), int(offset), int(limit), str(filter or "")
+            self._logs.read, str(source), int(offset), int(limit), str(filter or ""), str(task_id or "")
         )
         return {"executor": executor_id, "rows": tuple(lines), "offset": following, "ended": ended}
 

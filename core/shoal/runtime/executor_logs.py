@@ -107,11 +107,13 @@ class ExecutorLogs:
         printed = [executor_id for time, executor_id in sorted(row for row in found if row[0])]
         return printed + [executor_id for executor_id in running if executor_id not in printed]
 
-    def read(self, source: str, offset: int, limit: int, words: str) -> tuple[str, list[LogLine], int, bool]:
+    def read(
+        self, source: str, offset: int, limit: int, words: str, task_id: str = ""
+    ) -> tuple[str, list[LogLine], int, bool]:
         """Read the log of the newest executor of *source*; see :func:`~shoal.runtime.log_files.read_lines`.
 
         Of a task, its own lines and those of the process while it ran. Only lines that contain *words*, in capitals
-        or not.
+        or not, and only those of a task (or call) if one is given.
 
         Returns
         -------
@@ -126,7 +128,7 @@ class ExecutorLogs:
         executor_ids = self.sources(source)
         if not executor_ids:
             raise LookupError(f"this node has no log of `{source}`")
-        task_id = source if source.startswith("task-") else ""
+        task_id = task_id or (source if source.startswith("task-") else "")
         folded = words.casefold()
 
         def wanted(line: LogLine) -> bool:

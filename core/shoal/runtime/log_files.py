@@ -51,6 +51,7 @@ class LogLine(NamedTuple):
     function: str
     cell: str
     actor: str
+    executor: str
 
 
 @dataclasses.dataclass(slots=True)
@@ -246,7 +247,7 @@ def _lines(directory: Path, executor_id: str, offset: int, must_have: bytes) -> 
     if files and place < files[0][0]:
         if offset:
             text = "… lines that were printed here before are not kept any more"
-            yield files[0][0] * _STRIDE, LogLine(time.time(), GAP, text, *Source())
+            yield files[0][0] * _STRIDE, LogLine(time.time(), GAP, text, *Source(), executor_id)
         place, skip = files[0][0], 0
     for index, (start, path) in enumerate(files):
         following = files[index + 1][0] if index + 1 < len(files) else None
@@ -263,7 +264,7 @@ def _lines(directory: Path, executor_id: str, offset: int, must_have: bytes) -> 
             if not piece.endswith(b"\n"):  # still being written, or torn
                 break
             end = position + len(piece)
-            lines = _decode(piece) if must_have in piece else []
+            lines = _decode(piece, executor_id) if must_have in piece else []
             for number, line in enumerate(lines[skip:], skip + 1):
                 yield (position * _STRIDE + number if number < len(lines) else end * _STRIDE), line
             if not lines:
@@ -273,10 +274,11 @@ def _lines(directory: Path, executor_id: str, offset: int, must_have: bytes) -> 
             place, skip = following, 0
 
 
-def _decode(piece: bytes) -> list[LogLine]:
+def _decode(piece: bytes, executor_id: str) -> list[LogLine]:
     try:
         now, stream, task_id, function, cell, actor, text = json.loads(piece)
-        return [LogLine(float(now), stream, line, task_id, function, cell, actor) for line in text.split("\n")]
+        now = float(now)
+        return [LogLine(now, stream, line, task_id, function, cell, actor, executor_id) for line in text.split("\n")]
     except (ValueError, TypeError, AttributeError):  # torn
         return []
 

@@ -91,10 +91,11 @@ class OwnerAnswers:
             "running" if work.sent else "queued",
             work.submitted + offset,
             work.attempt,
-            self._executor_of(work) if work.sent else "",
+            self.executor_of(work) if work.sent else "",
         )
 
-    def _executor_of(self, work: Work) -> str:
+    def executor_of(self, work: Work) -> str:
+        """Return where work was sent: the executor's id, or its address if it has not greeted us."""
         owner = self._owner
         address = owner.actors.address_of(work.task_id) if work.target.method else owner.tasks.address_of(work.task_id)
         stream = owner.peers.stream(address) if address else None

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from shoal.observe.profiles import Samples, from_collapsed, pack_stacks
+from shoal.runtime.environment import node_settings
 
 #: Seconds that it may take beyond those that it looks.
 GRACE = 5.0
@@ -21,7 +22,9 @@ class NotPossibleError(Exception):
 
 
 def find() -> str:
-    """Return where py-spy is; "" if it is not installed."""
+    """Return where py-spy is; "" if it is not installed, or not wanted (``SHOAL_PY_SPY=0``)."""
+    if not node_settings().py_spy:
+        return ""
     beside = os.path.join(os.path.dirname(sys.executable), "py-spy")
     return beside if os.access(beside, os.X_OK) else shutil.which("py-spy") or ""
 
@@ -67,7 +70,9 @@ async def record(pid: int, seconds: float, rate: float) -> Samples:
 async def _run(timeout: float, *arguments: str) -> str:
     program = find()
     if not program:
-        raise NotPossibleError("py-spy is not installed on its node (`pip install shoal[profile]`)")
+        raise NotPossibleError(
+            "py-spy is not installed on its node (`pip install shoal[profile]`), or switched off there"
+        )
     process = await asyncio.create_subprocess_exec(
         program, *arguments,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import linecache
+import os
 import sys
 import sysconfig
 import threading
@@ -17,6 +18,8 @@ from typing import Any
 MAX_FRAMES = 100
 #: Coroutines described at most.
 MAX_COROUTINES = 50
+#: Where idle threads of the standard library's pools are.
+_POOL = os.path.join("concurrent", "futures", "thread.py")
 _OURS = str(Path(__file__).resolve().parent.parent)
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
@@ -72,6 +75,8 @@ def describe_threads(works: Mapping[int, str], asleep: Mapping[int, str], own: S
             rest.append(f"thread {name}: shoal's own")
         elif ident in asleep:
             rest.append(f"thread {name}: {asleep[ident]}")
+        elif frame.f_code.co_name == "_worker" and frame.f_code.co_filename.endswith(_POOL):
+            rest.append(f"thread {name}: waits for work, in a thread pool")
         else:
             work = f" runs {works[ident]}" if ident in works else ""
             lines = [_frame_lines(one.f_code, one.f_lineno) for one in frames_of(frame)]
