@@ -197,13 +197,14 @@ class AgentAnswers:
         else:
             head = f"{head}: its interpreter answers nothing: C code holds its lock (state: {status})"
         try:
-            return f"{head}\n\n{mark_users(await py_spy.dump(executor.pid))}"
+            found = mark_users(await py_spy.dump(executor.pid))
+            return f"{head}\nby py-spy, the innermost frame first:\n\n{found}"
         except py_spy.NotPossibleError as error:
             why = str(error)
         if not is_stopped:
             text = await asyncio.to_thread(ask_for_stacks, self._directory, executor_id, executor.pid, STACK_SECONDS)
             if text:
-                return f"{head}\n\n{mark_users(text)}"
+                return f"{head}\nby its fault handler, the innermost frame first:\n\n{mark_users(text)}"
         return f"{head}\n\nIts stacks cannot be shown: {why}."
 
     async def _profile(self, executor_id: str, seconds: float = 5.0, rate: float = 100.0) -> Samples:

@@ -37,7 +37,7 @@ async def dump(pid: int, timeout: float = GRACE) -> str:
     NotPossibleError
         See there.
     """
-    text = await _run(timeout, "dump", "--pid", str(pid), "--nonblocking")
+    text = await _run(timeout, "dump", "--pid", str(pid), "--nonblocking", "--full-filenames")
     if "Thread" not in text:
         raise NotPossibleError("py-spy has seen no Python thread")
     return text
@@ -70,9 +70,7 @@ async def record(pid: int, seconds: float, rate: float) -> Samples:
 async def _run(timeout: float, *arguments: str) -> str:
     program = find()
     if not program:
-        raise NotPossibleError(
-            "py-spy is not installed on its node (`pip install shoal[profile]`), or switched off there"
-        )
+        raise NotPossibleError("py-spy is not installed there (`pip install shoal[profile]`), or switched off")
     process = await asyncio.create_subprocess_exec(
         program, *arguments,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
