@@ -74,6 +74,10 @@ def logs(
     target: Any = None, *, follow: Literal[True], tail: int | None = None, filter: str = "",
     timeout: float | None = None,
 ) -> Iterator[LogLine]: ...  # fmt: skip
+@overload
+def logs(
+    target: Any = None, *, follow: bool, tail: int | None = None, filter: str = "", timeout: float | None = None
+) -> Log | Iterator[LogLine]: ...
 def logs(
     target: Any = None, *, follow: bool = False, tail: int | None = None, filter: str = "", timeout: float | None = None
 ) -> Log | Iterator[LogLine]:
