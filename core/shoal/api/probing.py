@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from shoal.api.executors import ANSWER, Target, find_target
-from shoal.api.looking import look, look_at_each
+from shoal.api.executors import Target, find_target
+from shoal.api.looking import look
 from shoal.model.errors import ClusterLostError, NotInitializedError, OptionError, ShoalError
 from shoal.model.options import is_number
 from shoal.observe.flame_graph import to_html
@@ -127,10 +127,10 @@ def profile(target: Any, seconds: float = 5.0, rate: float = 100.0) -> Profile:
 
 
 def _nothing_runs(target: Target) -> str:
-    answers = look_at_each(target.owner, dict.fromkeys(target.nodes(), (target.id,)), "log_sources", ANSWER)
-    if any(answers.values()):
-        return f"Nothing of {target.label} runs in an executor any more; `shoal.logs` shows what it has printed."
-    return f"Nothing of {target.label} runs in an executor now; `shoal.why` says what a ref or an actor waits for."
+    return (
+        f"Nothing of {target.label} runs in an executor now; `shoal.logs` shows what it has printed, and `shoal.why` "
+        "what a ref or an actor waits for."
+    )
 
 
 class Profile:

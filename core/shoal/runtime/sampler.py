@@ -9,6 +9,7 @@ more than :data:`MAX_SHARE` of the time.
 from __future__ import annotations
 
 import collections
+import os
 import sys
 import threading
 import time
@@ -34,6 +35,7 @@ def sample(seconds: float, rate: float, ignored: Collection[int] = ()) -> Sample
     """
     seconds, rate = min(max(seconds, 0.01), MAX_SECONDS), min(max(rate, 1.0), MAX_RATE)
     counts: collections.Counter[tuple[tuple[str, str, int], ...]] = collections.Counter()
+    main = threading.main_thread().ident
     skipped = {*ignored, threading.get_ident()}
     meter = _Meter()
     num_looks = idle = 0
@@ -42,6 +44,7 @@ def sample(seconds: float, rate: float, ignored: Collection[int] = ()) -> Sample
     while (now := time.monotonic()) < began + seconds:
         worked = time.thread_time()
         native = {thread.ident: thread.native_id for thread in threading.enumerate()}
+        native[main] = os.getpid()  # after a fork, Python takes the parent's for it
         # No system call from here on that lets another thread run: what is seen belongs to one moment.
         stacks = [
             (native.get(ident), _stack(frame)) for ident, frame in sys._current_frames().items() if ident not in skipped

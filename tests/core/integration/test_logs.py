@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from following import Follower
 
 import shoal
 from shoal.api.looking import look
@@ -53,32 +53,6 @@ class Talker:
         for number in range(count):
             print("line" * 25, number)
         return time.perf_counter() - began
-
-
-class Follower:
-    """Follows a log on a thread of its own."""
-
-    def __init__(self, target: Any, **options: Any) -> None:
-        self.lines: list[Any] = []
-        self.error: BaseException | None = None
-        self._iterator = shoal.logs(target, follow=True, **options)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            for line in self._iterator:
-                self.lines.append(line)
-        except BaseException as error:
-            self.error = error
-
-    @property
-    def texts(self) -> list[str]:
-        return [line.text for line in self.lines]
-
-    def join(self) -> None:
-        self._thread.join(TIMEOUT)
-        assert not self._thread.is_alive() and self.error is None, (self.error, self.texts[-5:])
 
 
 def test_a_tasks_lines_say_when_where_and_whose_they_are(cluster: shoal.Cluster) -> None:
@@ -287,17 +261,6 @@ def test_pending_calls_of_an_actor_are_in_the_snapshot(cluster: shoal.Cluster, t
     kept = shoal.put(bytes(5_000_000))
     wait_for(lambda: max(n["store_used"] for n in shoal.snapshot()["nodes"]) >= 5_000_000, lambda: "store_used")
     del kept
-
-
-def test_followers_end_with_the_cluster() -> None:
-    with shoal.init(num_cpus=1):
-        shoal.get(talk.remote("once"), timeout=TIMEOUT)
-        follower = Follower(None, tail=1)
-        wait_for(lambda: follower.texts, lambda: "a line")
-    follower.join()
-    assert follower.texts == ["once to stderr"]
-    with pytest.raises(shoal.errors.OptionError, match="inline"), shoal.init(inline=True):
-        shoal.logs()
 
 
 def wait_for(condition: Callable[[], object], what: Callable[[], str]) -> None:

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
+from distributed import LocalCluster
+from distributed.security import Security
 
 import shoal
 from shoal.runtime import py_spy
 
 TIMEOUT = 30.0
-
-
-@pytest.fixture(scope="module", params=["with py-spy", "without"], autouse=True)
-def with_py_spy(request: pytest.FixtureRequest) -> Iterator[bool]:
-    """Everything has to work whether py-spy may be used or not; the cluster's processes inherit this."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHOAL_PY_SPY", str(int(request.param == "with py-spy")))
-        yield request.param == "with py-spy" and may_look()
 
 
 def may_look() -> bool:
@@ -36,9 +32,30 @@ def may_look() -> bool:
     return True
 
 
-@pytest.fixture(scope="module")
-def cluster(with_py_spy: bool, cluster: shoal.Cluster) -> shoal.Cluster:
-    return cluster
+class Scene(NamedTuple):
+    cluster: shoal.Cluster
+    #: Whether py-spy may be used.
+    with_py_spy: bool
+
+
+@pytest.fixture(scope="module", params=["embedded", "embedded without py-spy", "dask without py-spy"])
+def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """Everything has to work whether py-spy may be used or not; the cluster's processes inherit which."""
+    kind, *rest = request.param.split()
+    with contextlib.ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("SHOAL_PY_SPY", "0" if rest else "1")
+        if kind == "embedded":
+            cluster = stack.enter_context(shoal.init(num_cpus=2))
+        else:
+            dask_cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=1, threads_per_worker=2, security=Security.temporary(), dashboard_address=":0",
+                    protocol="tls://",
+                )
+            )  # fmt: skip
+            cluster = stack.enter_context(shoal.init(dask_cluster, timeout=30))
+        yield Scene(cluster, not rest and may_look())
 
 
 @shoal.remote
@@ -57,7 +74,7 @@ class Worker:
 
     def stuck(self, begun: Path) -> int:
         begun.touch()
-        return sum(range(400_000_000))  # C code that never lets another thread run
+        return sum(range(150_000_000))  # C code that never lets another thread run
 
 
 @shoal.remote
@@ -78,9 +95,12 @@ class ThreadedWorker:
         while not gate.exists():
             time.sleep(0.01)
 
+    def ping(self) -> int:
+        return 1
+
 
 @pytest.fixture
-def worker(cluster: shoal.Cluster):
+def worker(scene: Scene):
     """An actor that does as it is told, and still does so after the test: nothing was stopped or killed."""
     made = Worker.remote()
     pid = shoal.get(made.pid.remote(), timeout=TIMEOUT)
@@ -112,13 +132,14 @@ def test_a_busy_main_thread_is_described_with_the_users_frames(worker, tmp_path:
         shoal.stack(ref)
 
 
-def test_coroutines_and_threads_of_actors_are_described(cluster: shoal.Cluster, tmp_path: Path) -> None:
+def test_coroutines_and_threads_of_actors_are_described(scene: Scene, tmp_path: Path) -> None:
     worker = AsyncWorker.remote()
     waiting = [worker.wait.remote() for _ in range(3)]
     shoal.get(worker.ping.remote(), timeout=TIMEOUT)
     wait_for(lambda: shoal.stack(worker).count("coroutine runs `AsyncWorker.wait`") == 3)
     assert "AsyncWorker._for_ever" in shoal.stack(worker)
     threaded = ThreadedWorker.remote()
+    shoal.get(threaded.ping.remote(), timeout=TIMEOUT)
     calls = [threaded.wait.remote(tmp_path / "gate") for _ in range(2)]
     wait_for(lambda: shoal.stack(threaded).count("runs `ThreadedWorker.wait`") == 2)
     (tmp_path / "gate").touch()
@@ -127,18 +148,18 @@ def test_coroutines_and_threads_of_actors_are_described(cluster: shoal.Cluster, 
         shoal.cancel(ref)
 
 
-def test_an_interpreter_that_is_stuck_in_c_is_looked_into_all_the_same(worker, with_py_spy: bool, tmp_path) -> None:
+def test_an_interpreter_that_is_stuck_in_c_is_looked_into_all_the_same(worker, scene: Scene, tmp_path: Path) -> None:
     ref = worker.stuck.remote(tmp_path / "begun")
     wait_for((tmp_path / "begun").exists)
     text = shoal.stack(worker)
     assert "its interpreter answers nothing" in text
-    assert ("by py-spy" if with_py_spy else "by its fault handler") in text
+    assert ("by py-spy" if scene.with_py_spy else "by its fault handler") in text
     (frame,) = [line for line in text.splitlines() if line.startswith(">")]
     assert "stuck" in frame and "test_stacks_and_profiles.py" in frame
-    assert shoal.get(ref, timeout=120) == sum(range(400_000_000))
+    assert shoal.get(ref, timeout=120) == sum(range(150_000_000))
 
 
-def test_a_stopped_process_is_told_and_not_waited_for(worker, with_py_spy: bool) -> None:
+def test_a_stopped_process_is_told_and_not_waited_for(worker, scene: Scene) -> None:
     pid = shoal.get(worker.pid.remote(), timeout=TIMEOUT)
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -147,7 +168,7 @@ def test_a_stopped_process_is_told_and_not_waited_for(worker, with_py_spy: bool)
         text = shoal.stack(worker)
         assert time.monotonic() - began < 10
         assert "it is stopped (SIGSTOP" in text and f"kill -CONT {pid}" in text
-        if not with_py_spy:
+        if not scene.with_py_spy:
             assert "Its stacks cannot be shown: py-spy is not installed there" in text
             with pytest.raises(shoal.errors.ShoalError, match="gave no profile: it is stopped"):
                 shoal.profile(worker, 0.2)
@@ -156,8 +177,9 @@ def test_a_stopped_process_is_told_and_not_waited_for(worker, with_py_spy: bool)
         os.kill(pid, signal.SIGCONT)
 
 
-def test_one_that_ends_meanwhile_is_no_error_of_the_cluster(cluster: shoal.Cluster, tmp_path: Path) -> None:
-    worker = Worker.remote()
+def test_one_that_ends_meanwhile_is_no_error_of_the_cluster(scene: Scene, tmp_path: Path) -> None:
+    worker, other = Worker.remote(), Worker.remote()
+    shoal.get(other.pid.remote(), timeout=TIMEOUT)
     pid = shoal.get(worker.pid.remote(), timeout=TIMEOUT)
     row = next(row for row in shoal.snapshot()["actors"] if row["state"] == "alive" and row["id"] == worker._actor_id)
     os.kill(pid, signal.SIGKILL)
@@ -168,13 +190,13 @@ def test_one_that_ends_meanwhile_is_no_error_of_the_cluster(cluster: shoal.Clust
     assert shoal.stack().startswith("executor exec-"), "the others are there"
 
 
-def test_a_profile_shows_where_the_time_goes(worker, with_py_spy: bool, tmp_path: Path) -> None:
+def test_a_profile_shows_where_the_time_goes(worker, scene: Scene, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     ref = worker.spin.remote(gate)
     wait_for(lambda: "runs `Worker.spin`" in shoal.stack(worker))
     profile = shoal.profile(worker, seconds=1, rate=50)
     gate.touch()
-    assert profile.samples.how == ("py-spy" if with_py_spy else "the process itself")
+    assert profile.samples.how == ("py-spy" if scene.with_py_spy else "the process itself")
     assert 0.5 < profile.samples.seconds < 5 and profile.samples.busy > 0
     rows = {row.function.rpartition(".")[2]: row for row in profile.top(30)}
     assert rows["spin"].total > 0.2 and rows["spin"].file == __file__
@@ -203,7 +225,13 @@ def test_a_profile_of_somebody_who_waits_is_empty(worker) -> None:
 def test_bad_options_are_refused_at_once(worker, options, words: str) -> None:
     with pytest.raises(shoal.errors.OptionError, match=words):
         shoal.profile(worker, **options)
+
+
+def test_a_profile_is_of_one_executor_and_stacks_of_any(worker) -> None:
+    other = Worker.remote()
+    shoal.get(other.pid.remote(), timeout=TIMEOUT)
     with pytest.raises(shoal.errors.OptionError, match="name one of them"):
         shoal.profile(None)
+    assert shoal.stack().count("executor exec-") >= 2
     with pytest.raises(TypeError, match="`stack` takes a ref"):
         shoal.stack(7)
