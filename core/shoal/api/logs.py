@@ -146,25 +146,29 @@ def logs(
 
 
 def _follow(reading: _Reading, deadline: float) -> Iterator[LogLine]:
-    try:
-        looked = time.monotonic()
-        has_ended, newest = False, reading.tail
-        while True:
+    has_ended, newest, looked = False, reading.tail, time.monotonic()
+    while True:
+        lines: list[LogLine] = []
+        try:
             if not has_ended and not reading.goes_on():
                 has_ended = True  # what it printed last, wherever that was, is there by now
                 reading.look(ANSWER)
-            lines = sorted(reading.read(ANSWER), key=lambda line: line.time)
-            yield from lines if newest is None else lines[max(0, len(lines) - newest) :]
-            newest = None
-            if (has_ended and not lines) or time.monotonic() >= deadline:
-                return
+            lines = sorted(reading.read(LOOK), key=lambda line: line.time)
+            is_over = has_ended and not lines
             if time.monotonic() - looked >= LOOK:
                 reading.look(LOOK)
                 looked = time.monotonic()
-            if not lines:
-                time.sleep(max(0.0, min(PAUSE, deadline - time.monotonic())))
-    except (ClusterLostError, NotInitializedError):
-        return
+        except TimeoutError:  # somebody is busy, or stopped: asked once more
+            is_over = False
+        except (ClusterLostError, NotInitializedError):
+            is_over = True
+        yield from lines if newest is None else lines[max(0, len(lines) - newest) :]
+        if lines:
+            newest = None
+        if is_over or time.monotonic() >= deadline:
+            return
+        if not lines:
+            time.sleep(max(0.0, min(PAUSE, deadline - time.monotonic())))
 
 
 class _Reading:

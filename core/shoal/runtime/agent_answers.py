@@ -99,9 +99,10 @@ class AgentAnswers:
         try:
             value = await self._topics[question.topic](*question.details)
             answer = m.Answer(question.request, value)
-        except (TypeError, ValueError, LookupError, OSError, ShoalError) as error:
-            words = str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
-            answer = m.Answer(question.request, None, words or type(error).__name__)
+        except (ShoalError, LookupError, ValueError) as error:
+            answer = m.Answer(question.request, None, str(error.args[0] if error.args else error))
+        except Exception as error:  # boundary: whoever asked is told
+            answer = m.Answer(question.request, None, f"{type(error).__name__}: {error}")
         self._reply(answer)
 
     def _send(self, executor_id: str, message: m.Message) -> bool:
