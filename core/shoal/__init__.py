@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from shoal.api.futures import Executor
     from shoal.api.iteration import as_completed, map
     from shoal.api.joblib_backend import register_joblib
+    from shoal.api.logs import logs
     from shoal.api.memory import MemoryReport, memory
     from shoal.api.nodes import Node, available_resources, cluster_resources, nodes
     from shoal.api.plotting import plot
+    from shoal.api.probing import profile, stack
     from shoal.api.process_pool import Pool
     from shoal.api.progress import CellProgress, progress
     from shoal.api.why import why
@@ -49,6 +51,7 @@ _LATE = {
     "as_completed": "shoal.api.iteration",
     "map": "shoal.api.iteration",
     "register_joblib": "shoal.api.joblib_backend",
+    "logs": "shoal.api.logs",
     "MemoryReport": "shoal.api.memory",
     "memory": "shoal.api.memory",
     "Node": "shoal.api.nodes",
@@ -56,6 +59,8 @@ _LATE = {
     "cluster_resources": "shoal.api.nodes",
     "nodes": "shoal.api.nodes",
     "plot": "shoal.api.plotting",
+    "profile": "shoal.api.probing",
+    "stack": "shoal.api.probing",
     "Pool": "shoal.api.process_pool",
     "CellProgress": "shoal.api.progress",
     "progress": "shoal.api.progress",
@@ -107,6 +112,7 @@ __all__ = [
     "is_initialized",
     "kill",
     "load_ipython_extension",
+    "logs",
     "map",
     "memory",
     "method",
@@ -114,6 +120,7 @@ __all__ = [
     "output",
     "placement_group",
     "plot",
+    "profile",
     "progress",
     "put",
     "register_joblib",
@@ -121,6 +128,7 @@ __all__ = [
     "remove_placement_group",
     "shutdown",
     "snapshot",
+    "stack",
     "state",
     "stop",
     "unload_ipython_extension",

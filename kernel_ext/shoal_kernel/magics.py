@@ -181,7 +181,8 @@ class Remote(Magics):
             %remote attach ID         show what a background cell has printed; returns its handle
             %remote cancel ID         stop a background cell; with --force end its processes
             %remote why ID            why a background cell, or the ref in a variable, is not ready
-            %remote logs ID           what a background cell has printed
+            %remote logs ID           what a background cell has printed, or an actor (its name), a task, an
+                                      executor (ids); --follow, --tail N, --filter TEXT
             %remote memory            what the object stores hold, and which cell and variable holds it;
                                       with --release outputs and the last error's traceback let go first
             %remote actors            the actors of the cluster

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from shoal_kernel.cell_run import CellRun
 
 
+#: How ids begin of what has a log, apart from background cells.
+ID_PREFIXES = ("task-", "actor-", "exec-", "node-", "obj-")
+
+
 @dataclasses.dataclass(frozen=True)
 class Subcommand:
     """What a word after ``%remote`` does."""
@@ -56,7 +60,12 @@ class Subcommands:
             "attach": Subcommand(self._attach, "show what a background cell has printed; returns its handle", "ID"),
             "cancel": Subcommand(self._cancel, "stop a background cell", "ID", {"--force": False}),
             "why": Subcommand(self._why, "why a background cell, or the ref in a variable, is not ready", "ID"),
-            "logs": Subcommand(self._logs, "what a background cell has printed", "ID"),
+            "logs": Subcommand(
+                self._logs,
+                "what a background cell has printed, or an actor, a task, an executor",
+                "ID",
+                {"--follow": False, "--tail": True, "--filter": True},
+            ),
             "memory": Subcommand(
                 _memory,
                 "what the object stores hold, and which cell and variable holds it",
@@ -153,8 +162,42 @@ class Subcommands:
         note = "; ".join(prepared.said) if prepared.said else "nothing has changed since the last remote cell"
         return Table("local modules", ("module", "file"), rows, note if rows else "no local modules are in use")
 
-    def _logs(self, text: str) -> None:
-        print(self._job(text).text(), end="")
+    def _logs(self, text: str, follow: bool = False, tail: str | None = None, filter: str = "") -> None:
+        num_lines = None if tail is None else _count(tail)
+        target = self._shell.user_ns.get(text)
+        if not isinstance(target, shoal.ObjectRef | shoal.ActorHandle):
+            target = text
+            if not text.startswith(ID_PREFIXES):
+                try:
+                    run = self._job(text)
+                except UsageError as no_cell:
+                    target = _find_actor(text, no_cell)
+                else:
+                    _print_cell(run, follow, num_lines, filter)
+                    return
+        _need_cluster()
+        try:
+            for line in shoal.logs(target, follow=follow, tail=num_lines, filter=filter):
+                print(line, flush=True)
+        except shoal.errors.OptionError as error:
+            raise UsageError(str(error)) from None
+
+
+def _find_actor(name: str, no_cell: UsageError) -> str:
+    """Return the id of the actor of this name, the one that lives if there was another."""
+    rows = [row for row in shoal.snapshot()["actors"] if row["name"] == name]
+    if not rows:
+        raise UsageError(f"{no_cell} No actor has this name either.") from None
+    rows.sort(key=lambda row: row["state"] != "dead")
+    return str(rows[-1]["id"])
+
+
+def _print_cell(run: CellRun, follow: bool, tail: int | None, filter: str) -> None:
+    if follow:
+        raise UsageError("`--follow` is for actors, tasks and executors: `%remote attach` follows a background cell.")
+    lines = run.text().splitlines(keepends=True)
+    lines = [line for line in lines if filter.casefold() in line.casefold()]
+    print("".join(lines if tail is None else lines[max(0, len(lines) - tail) :]), end="")
 
 
 def _need_cluster() -> None:

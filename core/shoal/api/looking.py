@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,12 +29,14 @@ def look(owner: BaseOwner, topic: str, *details: Any, target: str = "", timeout:
         Whoever was asked says why there is no answer.
     """
     from shoal.model.messages import Ask
+    from shoal.runtime.controller_link import ANSWER_TIMEOUT
     from shoal.runtime.owner import Owner
 
     owner.check_usable()
     if not isinstance(owner, Owner):
         return owner.ask(lambda request: Ask(request, topic, details, target))
-    asked = owner.controller.ask(lambda request: Ask(request, topic, details, target))
+    make = functools.partial(Ask, topic=topic, details=details, target=target)
+    asked = owner.controller.ask(make, max(timeout, ANSWER_TIMEOUT))
     answer = asyncio.run_coroutine_threadsafe(asked, owner.loop)
     try:
         return answer.result(timeout)
@@ -43,12 +46,18 @@ def look(owner: BaseOwner, topic: str, *details: Any, target: str = "", timeout:
         answer.cancel()
 
 
-def look_at_all(
-    owner: BaseOwner, topic: str, *details: Any, targets: Iterable[str], timeout: float
+def look_at_each(
+    owner: BaseOwner, questions: Mapping[str, tuple[Any, ...]], topic: str, timeout: float
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return what each of several owners or nodes answers, and which of them do not, or not within *timeout* seconds.
+    """Ask several owners or nodes at once; *questions* has the details for each, by its id.
 
-    They are asked at the same time; not on the event loop's own thread. One that has left meanwhile is in neither.
+    Returns the answers of those that have given one, and the ids of those that have not within *timeout* seconds, or
+    say that they cannot. One that has left meanwhile is in neither. Not on the event loop's own thread.
+
+    Raises
+    ------
+    ClusterLostError, NotInitializedError
+        There is no cluster any more.
     """
     from shoal.model.messages import Ask
     from shoal.runtime.owner import Owner
@@ -56,25 +65,27 @@ def look_at_all(
 
     owner.check_usable()
     if not isinstance(owner, Owner):
-        return {owner.owner_id: look(owner, topic, *details)}, []
-    asker = owner.controller
+        return {target: look(owner, topic, *details) for target, details in questions.items()}, []
 
-    async def ask(target: str) -> Any:
-        return await asyncio.wait_for(asker.ask(lambda request: Ask(request, topic, details, target)), timeout)
+    async def ask_one(target: str, details: tuple[Any, ...]) -> Any:
+        return await owner.controller.ask(functools.partial(Ask, topic=topic, details=details, target=target), timeout)
 
-    async def ask_all() -> list[Any]:
-        return await asyncio.gather(*map(ask, asked), return_exceptions=True)
+    async def ask() -> list[Any]:
+        return await asyncio.gather(*map(ask_one, questions, questions.values()), return_exceptions=True)
 
-    asked = list(targets)
-    found = asyncio.run_coroutine_threadsafe(ask_all(), owner.loop).result(timeout + SLACK)
+    asked = asyncio.run_coroutine_threadsafe(ask(), owner.loop)
+    try:
+        found = asked.result(timeout + SLACK)
+    finally:
+        asked.cancel()
     owner.check_usable()
     answers, silent = {}, []
-    for target, answer in zip(asked, found, strict=True):
-        if not isinstance(answer, Exception):
+    for target, answer in zip(questions, found, strict=True):
+        if not isinstance(answer, BaseException):
             answers[target] = answer
         elif not str(answer).endswith(GONE):
             silent.append(target)
     return answers, silent
 
 
-__all__ = ["MOMENT", "look", "look_at_all"]
+__all__ = ["MOMENT", "look", "look_at_each"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from shoal.api.dataframes import Rows, make_table
-from shoal.api.looking import look, look_at_all
+from shoal.api.looking import look, look_at_each
 from shoal.api.session import owner_or_init
 from shoal.api.values import check_flag
 from shoal.model.errors import OptionError
@@ -306,7 +306,7 @@ class _Live:
 
     def pending(self, timeout: float) -> tuple[Mapping[str, Any], list[str]]:
         owners = [row["id"] for row in self.snapshot()["owners"]]
-        return look_at_all(self._owner, "pending", MAX_ROWS, targets=owners, timeout=timeout)
+        return look_at_each(self._owner, dict.fromkeys(owners, (MAX_ROWS,)), "pending", timeout)
 
     def leases(self) -> Any:
         return self._ask("leases")
@@ -315,7 +315,7 @@ class _Live:
         own = self._owner.owner_id
         mine = memory_row(memory_reporter.report(self._owner, limit, min(timeout, STORE_SECONDS)))
         others = [row["id"] for row in self.snapshot()["owners"] if row["id"] != own]
-        found, unanswered = look_at_all(self._owner, "memory", limit, targets=others, timeout=timeout)
+        found, unanswered = look_at_each(self._owner, dict.fromkeys(others, (limit,)), "memory", timeout)
         return {**found, own: mine}, unanswered
 
     def executor_nodes(self) -> Mapping[str, str]:

@@ -209,7 +209,8 @@ class FindActor(NamedTuple):
 class Ask(NamedTuple):
     """Anybody -> controller: a question, or a wish, by ``topic``; answered with an :class:`Answer`.
 
-    With a ``target`` the controller passes it on to the owner or node of that id, and brings back its answer.
+    With a ``target`` the controller passes it on to the owner or node of that id, and brings back its answer. Nodes
+    pass questions about one of their executors on to it.
     """
 
     request: int
@@ -416,6 +417,12 @@ class NodeUsage(NamedTuple):
     received_per_second: int = 0
     gpus: tuple[tuple[str, float, int, int], ...] = ()
     pending_calls: tuple[tuple[str, int], ...] = ()
+
+
+class PendingCalls(NamedTuple):
+    """Executor -> agent, a few times a second at most: how many calls wait or run in its actor now."""
+
+    num_calls: int
 
 
 class NodeFull(NamedTuple):
@@ -815,6 +822,7 @@ KINDS: tuple[type[Any], ...] = (
     OwnerGone,
     Waiting,
     NodeUsage,
+    PendingCalls,
     NodeFull,
     NodeBusy,
     OwnerStats,

@@ -13,12 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from shoal.machines import pool
 from shoal.machines.devices import DeviceShares
@@ -28,12 +25,15 @@ from shoal.model.errors import ConnectError
 from shoal.model.ids import random_id
 from shoal.model.resources import from_wire, make_resources
 from shoal.runtime import leftovers
+from shoal.runtime.agent_answers import AgentAnswers
 from shoal.runtime.begun import BegunMark
-from shoal.runtime.cpu_meter import CpuMeter
 from shoal.runtime.environment import silence_limit
+from shoal.runtime.executor_logs import ExecutorLogs
+from shoal.runtime.gpu_meter import GpuMeter
 from shoal.runtime.gpus import visible_gpus
 from shoal.runtime.heartbeat import Heartbeat
 from shoal.runtime.memory_watch import Executors, MemorySettings, MemoryWatch
+from shoal.runtime.node_meter import NodeMeter
 from shoal.runtime.scope import Scope
 from shoal.runtime.segment_service import SegmentService
 from shoal.runtime.stopped import StoppedProcesses
@@ -51,9 +51,6 @@ CONNECT_TIMEOUT = 10.0
 USAGE_INTERVAL = 1.0
 #: Seconds for which changes in Dask's own load gather before they are reported.
 BUSY_INTERVAL = 0.05
-#: Lines and bytes kept of what an executor last wrote to stderr.
-LAST_LINES = 40
-LAST_BYTES = 8_000
 #: Seconds in which a template cleans up.
 TEMPLATE_GRACE = 5.0
 #: How often a template that ended by itself is replaced.
@@ -113,6 +110,12 @@ class Agent:
         #: The numbers of those that we have ended because memory was nearly full.
         self._memory_numbers: dict[str, tuple[int, ...]] = {}
         self._executors = Executors(self._pool, self._logs)
+        self._executor_logs = ExecutorLogs(self._logs)
+        self._answers = AgentAnswers(
+            self._pool, self._executor_logs, self._logs, self._scope, self._streams, self._tell_controller
+        )
+        #: Calls that wait or run in each executor that has an actor.
+        self._pending_calls: dict[str, int] = {}
         self._memory = MemoryWatch(
             memory or MemorySettings(),
             self._executors,
@@ -173,6 +176,10 @@ class Agent:
                 self._carry_out()
             case m.Waiting() | m.ActorCreated() | m.ActorExited():
                 self._tell_controller(message)
+            case m.PendingCalls(num_calls):
+                self._pending_calls[stream.peer_id] = num_calls
+            case m.Answer():
+                self._answers.answered(stream.peer_id, message)
             case m.Preload(module):
                 if module not in self._preloaded:
                     self._preloaded.add(module)
@@ -243,6 +250,8 @@ class Agent:
                     self._pool.job_ended(job_id)
             case m.NodesChanged():
                 self.segments.nodes_changed(message)
+            case m.Ask():
+                self._answers.serve(message)
             case m.SegmentsUnowned():
                 assert self._controller is not None
                 self.segments.handle(self._controller, message)
@@ -302,7 +311,7 @@ class Agent:
                     self._bind(self._starting.pop(lease_id), executor)
                 case pool.Died(lease_id, executor_id, cause):
                     self._devices.give_back(lease_id)
-                    words, begun = self._last_words(executor_id), self._last_begun(executor_id)
+                    words, begun = self._executor_logs.last_words(executor_id), self._last_begun(executor_id)
                     numbers = self._memory_numbers.get(executor_id, ())
                     self._tell_controller(m.ExecutorDied(lease_id, cause, words, begun, numbers))
 
@@ -312,6 +321,9 @@ class Agent:
         if len(self._devices):
             gpus = self._devices.take(start.lease_id, dict(from_wire(start.resources)).get("num_gpus", 0.0))
         self._executors.bound(executor.executor_id, start)
+        if start.actor_id:
+            self._answers.actors[executor.executor_id] = start.actor_id
+            self._executor_logs.bound(executor.executor_id, start.actor_id)
         stream = self._streams.get(executor.executor_id)
         if stream is None:  # it has just died: that it was reaped, and the lease lost with it, is the next news
             return
@@ -319,16 +331,17 @@ class Agent:
         self._tell_controller(m.LeaseStarted(start.lease_id, executor.executor_id, executor.address))
 
     async def _report_usage(self) -> None:
-        cpus = CpuMeter()
+        gpus = GpuMeter(visible_gpus(int(self._resources.get("num_gpus", 0))))
+        meter = NodeMeter(self.store, lambda: self.segments.num_received, gpus)
         limit = silence_limit()
         stopped = StoppedProcesses(limit)
         while True:
             executors = {executor.pid: executor_id for executor_id, executor in self._pool.executors.items()}
             for pid in stopped.look(filter(None, executors), time.monotonic()):
                 self.end_executor(executors[pid], f"its process had been stopped (SIGSTOP) for {limit:g} s")
-            memory = psutil.virtual_memory()
-            used = memory.total - memory.available
-            self._tell_controller(m.NodeUsage(cpus.look(), memory.total, used, len(self._pool.executors)))
+            calls = {actor_id: self._pending_calls.get(known, 0) for known, actor_id in self._answers.actors.items()}
+            self._tell_controller(await meter.look(len(self._pool.executors), calls))
+            await asyncio.to_thread(self._executor_logs.look, list(self._pool.executors))
             await self.segments.tend()
             await asyncio.sleep(USAGE_INTERVAL)
 
@@ -368,7 +381,7 @@ class Agent:
                     self._scope.start(asyncio.to_thread(self.store.free_of, report["executor_id"]))
                     self._pool.exited(report["executor_id"], cause)
                     self._carry_out()
-                    self._remove_logs(report["executor_id"])
+                    self._forget_executor(report["executor_id"])
                 elif report["op"] == "preloaded":
                     self._pool.renew_spares()
                     self._carry_out()
@@ -384,11 +397,14 @@ class Agent:
                 # The kernel has ended the executors, but not the children that tasks have started.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(executor.pid, signal.SIGKILL)
+        ended = list(self._pool.executors)
         self._pool.all_exited("the template process of its node ended")
         await self._end_template()
         if self._template_ends <= MAX_TEMPLATE_ENDS:
             await self._start_template(spawn_template())
             self._carry_out()
+            for executor_id in ended:
+                self._forget_executor(executor_id)
         elif self._controller is not None:
             self._carry_out()
             await self._controller.close()
@@ -406,26 +422,18 @@ class Agent:
         if self._control is not None and not self._control.is_closing():
             self._control.write(json.dumps(command).encode() + b"\n")
 
-    def _last_words(self, executor_id: str) -> str:
-        try:
-            with open(self._logs / f"{executor_id}.log", "rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - LAST_BYTES))
-                text = file.read().decode(errors="replace")
-        except OSError:
-            return ""
-        return "\n".join(deque(text.splitlines(), maxlen=LAST_LINES))
-
     def _last_begun(self, executor_id: str) -> str:
         try:
             return BegunMark.read(self._logs / f"{executor_id}.begun")
         except OSError:
             return "?"
 
-    def _remove_logs(self, executor_id: str) -> None:
+    def _forget_executor(self, executor_id: str) -> None:
+        """An executor is gone, and what was to be said of its end has been said; its log stays for a while."""
         self._memory_numbers.pop(executor_id, None)
-        for path in self._logs.glob(f"{executor_id}.*"):
-            path.unlink(missing_ok=True)
+        self._pending_calls.pop(executor_id, None)
+        self._answers.gone(executor_id)
+        self._executor_logs.ended(executor_id)
 
 
 def describe_end(status: int, peak: int) -> str:

@@ -99,7 +99,7 @@ class ControllerLink:
         elif not self._closed:
             self._scope.start(self._connect_and_tell(message))
 
-    async def ask(self, make: Callable[[int], m.Message]) -> Any:
+    async def ask(self, make: Callable[[int], m.Message], timeout: float = ANSWER_TIMEOUT) -> Any:
         """Send the message that ``make(request)`` returns and wait for the answer to that request.
 
         Raises
@@ -115,9 +115,9 @@ class ControllerLink:
         answer = self._questions[request] = asyncio.get_running_loop().create_future()
         self.tell(make(request))
         try:
-            return await asyncio.wait_for(answer, ANSWER_TIMEOUT)
+            return await asyncio.wait_for(answer, timeout)
         except TimeoutError:
-            raise ClusterLostError(f"The cluster gave no answer within {ANSWER_TIMEOUT:g} s.") from None
+            raise ClusterLostError(f"The cluster gave no answer within {timeout:g} s.") from None
         finally:
             self._questions.pop(request, None)
 

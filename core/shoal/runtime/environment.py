@@ -36,6 +36,8 @@ class NodeSettings:
     silence: float = 60.0
     #: What ``label_selector`` finds (``SHOAL_LABELS``, as ``key=value,key=value``).
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    #: Whether py-spy may be used, if it is there (``SHOAL_PY_SPY``: 0 or 1).
+    py_spy: bool = True
 
 
 def node_settings(environ: Mapping[str, str] = os.environ) -> NodeSettings:
@@ -56,6 +58,7 @@ def node_settings(environ: Mapping[str, str] = os.environ) -> NodeSettings:
         _nbytes(environ, "SHOAL_MEMORY_LIMIT", 0),
         NodeSettings().silence if silence is None else silence,
         _labels(environ, "SHOAL_LABELS"),
+        _flag(environ, "SHOAL_PY_SPY", NodeSettings().py_spy),
     )
 
 
@@ -116,6 +119,13 @@ def _number(environ: Mapping[str, str], name: str, least: float, unit: str) -> f
 def _nbytes(environ: Mapping[str, str], name: str, least: int) -> int | None:
     number = _number(environ, name, least, "bytes")
     return None if number is None else int(number)
+
+
+def _flag(environ: Mapping[str, str], name: str, default: bool) -> bool:
+    text = environ.get(name)
+    if text in (None, "", "0", "1"):
+        return text == "1" if text else default
+    raise OptionError(f"The environment variable `{name}` must be 0 or 1, not `{text}`.")
 
 
 def _share(environ: Mapping[str, str], name: str) -> float | None:

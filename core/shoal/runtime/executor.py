@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import io
 import logging
 import os
 import queue
@@ -26,6 +27,8 @@ from shoal.runtime import session
 from shoal.runtime.begun import BegunMark
 from shoal.runtime.calling import Caller, Item, Outcome, cancelled
 from shoal.runtime.environment import silence_limit
+from shoal.runtime.executor_answers import ExecutorAnswers
+from shoal.runtime.executor_log import ExecutorLog
 from shoal.runtime.heartbeat import Heartbeat
 from shoal.runtime.lanes import ASYNC_CONCURRENCY, AsyncLane, Lane, MainLane, ThreadLane, limits_of
 from shoal.runtime.owner import Owner, OwnerConfig
@@ -41,6 +44,8 @@ CONNECT_TIMEOUT = 10.0
 END_FIRST = 0.8
 #: Seconds that an actor's exit handlers may take when it stops.
 EXIT_TIMEOUT = 5.0
+#: Seconds between two looks, while there is work, at what the process has printed and how many calls there are.
+LOOK_INTERVAL = 0.3
 #: Modules worth having in the template once some task has imported them: slow to import, safe to fork after.
 WORTH_PRELOADING = ("torch", "sklearn", "pandas", "matplotlib")
 
@@ -48,9 +53,12 @@ WORTH_PRELOADING = ("torch", "sklearn", "pandas", "matplotlib")
 class Executor:
     """See the module's description. Made on the loop; :meth:`work` is for the main thread."""
 
-    def __init__(self, executor_id: str, config: OwnerConfig, agent_address: str, begun: BegunMark) -> None:
+    def __init__(
+        self, executor_id: str, config: OwnerConfig, agent_address: str, begun: BegunMark, log: ExecutorLog
+    ) -> None:
         self.executor_id = executor_id
         self._begun = begun
+        self._log = log
         self._agent_address = agent_address
         self._agent: Stream | None = None
         #: Ends the process with its agent; the loop alone would not keep the task alive.
@@ -74,6 +82,10 @@ class Executor:
         self.owner.explainer.running = lambda: list(self._active.values())
         self.owner.explainer.pending = lambda: list(self._pending.values())
         self._waits_under_way = 0
+        #: How many calls the agent was told of last, and whether there will be a look at that soon.
+        self._calls_told = 0
+        self._look_due = False
+        self._answers = ExecutorAnswers(self.owner, self._running_items)
         self._output_lock = threading.Lock()
         self._preloaded: set[str] = set()
         self._main_thread = threading.main_thread().ident or 0
@@ -85,6 +97,7 @@ class Executor:
 
     async def start(self) -> None:
         """Listen for owners and report to the agent."""
+        self._log.start(self.owner.loop)
         await self.owner.start()
         config = self.owner.config
         comm = await connect(self._agent_address, config.security, CONNECT_TIMEOUT, to_dask_server=True)
@@ -113,10 +126,13 @@ class Executor:
             self._bind(message)
         elif isinstance(message, m.SegmentsSeen):
             self.owner.segments_seen(message)
+        elif isinstance(message, m.Ask):
+            self._answers.serve(stream, message)
 
     def _bind(self, bind: m.Bind) -> None:
         """The agent says which lease we serve from now on."""
         self._bound = bind
+        self._log.actor_id = bind.actor_id
         self.owner.job_id = bind.job_id
         contexts.set_place(
             contexts.Place(
@@ -187,6 +203,7 @@ class Executor:
             self._stop_if_done()
             return
         assert self._lane is not None
+        self._look_soon()
         pending = self._pending.get(item.run.task_id)
         if pending is not None and pending.run.attempt > item.run.attempt:
             return  # what a broken connection had brought is read after what the next one has
@@ -254,6 +271,26 @@ class Executor:
         if self._agent is not None:
             self._agent.send_nowait(message)
 
+    def _look_soon(self) -> None:
+        if not self._look_due:
+            self._look_due = True
+            self.owner.loop.call_later(LOOK_INTERVAL, self._look)
+
+    def _look(self) -> None:
+        """See what the process has printed, and how many calls there are; as long as there is work."""
+        self._look_due = False
+        active = list(self._active.values())
+        self._log.take_raw(active[0].context if len(active) == 1 else None)
+        calls = len(active) + len(self._pending)
+        if self._bound.actor_id and calls != self._calls_told:
+            self._calls_told = calls
+            self._tell_agent(m.PendingCalls(calls))
+        if calls:
+            self._look_soon()
+
+    def _running_items(self) -> list[Item]:
+        return list(self._active.values())
+
     def _flush_later(self, context: contexts.TaskContext) -> None:
         self.owner.loop.call_later(INTERVAL, self._flush_output, context)
 
@@ -268,6 +305,7 @@ class Executor:
             return
         run, recipe = item.run, item.recipe
         for kind, data in output.take():
+            self._log.printed(item.context, kind, data)
             message = m.Output(recipe.driver, run.task_id, recipe.name, recipe.cell, self.executor_id, kind, data)
             if item.stream is not None:
                 item.stream.send_nowait(message)
@@ -306,6 +344,7 @@ class Executor:
     def _finish(self, outcome: Outcome) -> None:
         item = outcome.item
         self._send_output(item)
+        self._log.ended(item.context, alone=len(self._active) == 1)
         if self._active.get(item.run.task_id) is item:  # or it has come again, on another stream
             del self._active[item.run.task_id]
         self._reply(outcome)
@@ -365,6 +404,9 @@ class Executor:
 
     def work(self) -> None:
         """Run what arrives, for ever; the process ends from outside."""
+        for stream in (sys.__stdout__, sys.__stderr__):  # they lead to a file, which somebody may be reading
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(line_buffering=True)
         sys.stdout = TaskWriter("stdout", self.emit, sys.__stdout__)
         sys.stderr = TaskWriter("stderr", self.emit, sys.__stderr__)
         lane = self._lane = self._main_lane = MainLane(self._caller, self._begin, self._ended, self._hosts_concurrent)
@@ -438,13 +480,13 @@ class Executor:
             self.owner.inbox.put(self._tell_waiting, (item.run.lease_id, item, waiting))
 
 
-def run_executor(executor_id: str, config: OwnerConfig, agent_address: str, begun: BegunMark) -> None:
+def run_executor(executor_id: str, config: OwnerConfig, agent_address: str, begun: BegunMark, log: ExecutorLog) -> None:
     """Be an executor until the process ends; called in a freshly forked child."""
     made: queue.SimpleQueue[Executor | BaseException] = queue.SimpleQueue()
 
     async def main() -> None:
         try:
-            executor = Executor(executor_id, config, agent_address, begun)
+            executor = Executor(executor_id, config, agent_address, begun, log)
             session.set_owner(executor.owner, emit=executor.emit)
         except BaseException as error:
             made.put(error)

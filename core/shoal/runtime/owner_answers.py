@@ -137,7 +137,7 @@ class OwnerAnswers:
     def _pending(self, limit: int) -> tuple[tuple[Any, ...], ...]:
         # What has ended goes first: whoever asks for records next finds each task in one of the two.
         self._owner.report()
-        return pending_rows(self._owner.results.pending()[: min(limit, MAX_ROWS)], self._executor_of)
+        return pending_rows(self._owner.results.pending()[: min(limit, MAX_ROWS)], self.executor_of)
 
     def _memory(self, limit: int) -> dict[str, Any]:
         return memory_row(memory_reporter.report(self._owner, min(limit, MAX_ROWS), STORE_SECONDS))
@@ -148,7 +148,8 @@ class OwnerAnswers:
     def _failures(self, cell: str = "") -> tuple[tuple[str, str, int, str, str], ...]:
         return failure_rows(self._owner.results.failures, cell)
 
-    def _executor_of(self, work: Work) -> str:
+    def executor_of(self, work: Work) -> str:
+        """Return where work was sent: the executor's id, or its address if it has not greeted us."""
         owner = self._owner
         address = owner.actors.address_of(work.task_id) if work.target.method else owner.tasks.address_of(work.task_id)
         stream = owner.peers.stream(address) if address else None

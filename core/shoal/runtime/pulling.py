@@ -86,6 +86,8 @@ class SegmentPuller:
         self._pulls: dict[str, asyncio.Future[Any]] = {}
         #: Addresses that no node has any more: connecting would only take long.
         self._gone: set[str] = set()
+        #: Bytes that have come so far.
+        self.num_received = 0
 
     async def pull(self, segment: m.Payload) -> Any:
         """Return what the target makes of the segment.
@@ -176,6 +178,7 @@ class SegmentPuller:
                 answer: m.SegmentData = await read
                 if answer.data is None or len(answer.data) != length:
                     raise SourceFailed(f"`{source.address}` has it no more")
+                self.num_received += length
                 target.write(offset, answer.data)
 
         pieces = [asyncio.ensure_future(piece(offset)) for offset in range(0, nbytes, PIECE)]

@@ -98,6 +98,11 @@ class SegmentService:
                 return False
         return True
 
+    @property
+    def num_received(self) -> int:
+        """Bytes that have been pulled from other nodes so far."""
+        return self._puller.num_received
+
     def stream_ended(self, stream: Stream) -> None:
         """A reader has hung up."""
         for reader in [reader for reader, its in self._readers.items() if its is stream]:

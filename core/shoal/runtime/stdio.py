@@ -8,7 +8,8 @@ up, was rejected: a forgotten ``print`` in a loop would make the cluster as slow
 kernel is busy would stop it. A million lines cost the executor the time to count them.
 
 Only Python's streams are taken. What subprocesses and C code write to file descriptors 1 and 2 belongs to the process,
-not to a task: it is in the executor's log, of which a crash shows the last lines.
+not to a task: it is in the executor's log only (:mod:`~shoal.runtime.raw_output`), of which a crash shows the last
+lines.
 
 Displays are sent whole or not at all: see :mod:`~shoal.model.display_limits`.
 """

@@ -28,7 +28,10 @@ from typing import Any
 from shoal.runtime.begun import BegunMark
 from shoal.runtime.breakpoints import refuse_breakpoints
 from shoal.runtime.executor import run_executor
+from shoal.runtime.executor_log import ExecutorLog
 from shoal.runtime.owner import OwnerConfig
+from shoal.runtime.raw_output import raw_path
+from shoal.runtime.stack_signal import show_stacks_on_signal
 from shoal.runtime.template_config import TemplateConfig
 
 PRELOAD = ("numpy",)
@@ -120,13 +123,12 @@ class Template:
         self._control.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
-        log = os.open(
-            os.path.join(self._config.logs, f"{executor_id}.log"), os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600
-        )
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.close(log)
+        raw = os.open(raw_path(self._config.logs, executor_id), os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        os.dup2(raw, 1)
+        os.dup2(raw, 2)
+        os.close(raw)
         faulthandler.enable(all_threads=False)
+        show_stacks_on_signal(self._config.logs, executor_id)
         refuse_breakpoints()
         config = OwnerConfig(
             owner_id=executor_id,
@@ -139,7 +141,7 @@ class Template:
             store=self._config.store,
         )
         begun = BegunMark(Path(self._config.logs, f"{executor_id}.begun"))
-        run_executor(executor_id, config, self._config.agent, begun)
+        run_executor(executor_id, config, self._config.agent, begun, ExecutorLog(self._config.logs, executor_id))
 
     def _reap(self) -> None:
         while self._children:

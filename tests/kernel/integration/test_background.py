@@ -68,6 +68,21 @@ def test_jobs_logs_and_why(kernel: Kernel, gates: Gates) -> None:
     kernel.ok("handle.result(timeout=30)")
 
 
+def test_logs_of_actors_and_tasks(kernel: Kernel) -> None:
+    kernel.ok("%%remote --actor talker\nprint('first words')\nprint('last words')")
+    assert kernel.ok("%remote logs talker").text().splitlines()[-1].endswith("last words")
+    text = kernel.ok("%remote logs talker --tail 5 --filter FIRST").text()
+    assert "first words" in text and "last words" not in text
+    kernel.ok(
+        "import shoal\n@shoal.remote\ndef say(): print('from a task')\nsaid = say.remote()\nshoal.get(said, timeout=30)"
+    )
+    assert kernel.ok("%remote logs said --follow").text().endswith("(say) from a task\n")
+    task_id = "task" + kernel.ok("print(said.id)").text().strip()[3:]
+    assert kernel.ok(f"%remote logs {task_id}").text().endswith("(say) from a task\n")
+    assert "There is no log of executor `exec-none`" in kernel.run("%remote logs exec-none").text("stderr")
+    assert "is no whole number" in kernel.run("%remote logs said --tail=x").text("stderr")
+
+
 def test_options_may_stand_behind_the_id(kernel: Kernel, gates: Gates) -> None:
     gate = gates("gate")
     cause = kernel.ok(f"%%remote --bg -o handle\nprint('begun')\n{gate.wait}")

@@ -28,9 +28,10 @@ def test_everything_said(tmp_path: Path) -> None:
         "SHOAL_MEMORY_LIMIT": "400_000_000",
         "SHOAL_SILENCE": "7.5",
         "SHOAL_LABELS": "zone=a",
+        "SHOAL_PY_SPY": "0",
     }
     assert node_settings(environ) == NodeSettings(
-        tmp_path, 2_000_000_000, Path("/spilled"), 0, 0.5, 400_000_000, 7.5, {"zone": "a"}
+        tmp_path, 2_000_000_000, Path("/spilled"), 0, 0.5, 400_000_000, 7.5, {"zone": "a"}, False
     )
 
 
@@ -42,6 +43,7 @@ def test_everything_said(tmp_path: Path) -> None:
         *(("SHOAL_MEMORY_THRESHOLD", text) for text in ("95", "-0.1", "much", "nan")),
         *(("SHOAL_LABELS", text) for text in ("zone", "=a", "zone=a,disk")),
         ("SHOAL_SILENCE", "0"),
+        ("SHOAL_PY_SPY", "no"),
         ("SHOAL_STORE_DIR", "/nowhere"),
         ("SHOAL_STORE_DIR", "/dev/null"),
         ("SHOAL_STORE_MEMORY", "0"),
