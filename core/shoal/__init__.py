@@ -25,6 +25,7 @@ from shoal.runtime.refs import ObjectRef
 from shoal.runtime.yields import ObjectRefGenerator
 
 if TYPE_CHECKING:
+    from shoal import metrics
     from shoal.api.actor_pool import ActorPool
     from shoal.api.dask_interop import from_dask
     from shoal.api.distributed_queue import Queue
@@ -63,7 +64,13 @@ _LATE = {
 }
 
 
+#: Modules that are imported when they are first used.
+_LATE_MODULES = ("metrics",)
+
+
 def __getattr__(name: str) -> object:
+    if name in _LATE_MODULES:
+        return importlib.import_module(f"shoal.{name}")
     if name not in _LATE:
         raise AttributeError(f"module `shoal` has no attribute `{name}`")
     value = globals()[name] = getattr(importlib.import_module(_LATE[name]), name)
@@ -106,6 +113,7 @@ __all__ = [
     "map",
     "memory",
     "method",
+    "metrics",
     "nodes",
     "output",
     "placement_group",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from shoal.model.errors import NotInitializedError
@@ -25,6 +26,7 @@ class InlineSession:
         self.asked: dict[str, Any] = {}
         self.owner = InlineOwner(namespace, total, labels)
         self.records = RecordBook()
+        self.at_end: list[Callable[[], None]] = []
         self._view = ClusterView(self.cluster_id, name, "", time.time())
         self._view.owner_joined(self.owner.owner_id, True, self.owner.job_id, time.time())
 
@@ -44,4 +46,6 @@ class InlineSession:
         return {**self._view.snapshot(now, {}, num_records=self.records.total), "actors": actors}
 
     def end(self) -> None:
+        for function in self.at_end:
+            function()
         self.owner.end()

@@ -326,7 +326,8 @@ class Agent:
                 self.end_executor(executors[pid], f"its process had been stopped (SIGSTOP) for {limit:g} s")
             memory = psutil.virtual_memory()
             used = memory.total - memory.available
-            self._tell_controller(m.NodeUsage(cpus.look(), memory.total, used, len(self._pool.executors)))
+            num_executors, received = len(self._pool.executors), self.segments.received()
+            self._tell_controller(m.NodeUsage(cpus.look(), memory.total, used, num_executors, received_from=received))
             await self.segments.tend()
             await asyncio.sleep(USAGE_INTERVAL)
 

@@ -17,6 +17,7 @@ from shoal.model.placement import SchedulingClass, class_from_wire
 from shoal.model.resources import Resources, describe, from_wire
 from shoal.observe.cluster_view import ClusterView
 from shoal.observe.history import STEP
+from shoal.observe.metric_book import MetricBook
 from shoal.observe.records import Batch, RecordBook
 from shoal.runtime.environment import silence_limit
 from shoal.runtime.heartbeat import Heartbeat
@@ -44,6 +45,8 @@ class Controller:
         self.view = ClusterView(self.cluster_id, name, address, time.time())
         self._owners: dict[str, tuple[Stream, m.OwnerHello]] = {}
         self._agents: dict[str, tuple[Stream, m.AgentHello]] = {}
+        #: Nodes by the address of their agent, also those that have left.
+        self._node_ids: dict[str, str] = {}
         #: Where the names of each job's actors are.
         self._namespaces: dict[str, str] = {}
         #: News of nodes that has not been told yet, and the addresses of nodes that have gone.
@@ -60,6 +63,7 @@ class Controller:
         #: Nodes that are to leave.
         self._draining: set[str] = set()
         self._records = RecordBook()
+        self._metrics = MetricBook()
         self._watchers = Watchers(self.snapshot)
         self._relay = Relay(self._send_to)
 
@@ -208,6 +212,7 @@ class Controller:
         else:
             stream.peer_id = hello.node_id
             self._agents[hello.node_id] = (stream, hello)
+            self._node_ids[hello.worker] = hello.node_id
             self._machine.node_joined(hello.node_id, from_wire(hello.total), address=hello.worker, labels=hello.labels)
             self.view.node_joined(hello.node_id, hello.host, dict(from_wire(hello.total)), time.time())
             stream.send_nowait(self._welcome())
@@ -252,6 +257,10 @@ class Controller:
                     self._records.add(batch)
                     self._watchers.recorded(batch)
 
+            case m.MetricsReport(defined, changed):
+                for complaint in self._metrics.add(owner_id, job_id, defined, changed):
+                    self.view.event("metrics", complaint, time.time())
+
     def _asked(self, stream: Stream, question: m.Ask) -> None:
         if question.target:
             reply = functools.partial(_reply, stream, question.request)
@@ -289,6 +298,8 @@ class Controller:
                 return self._processes()
             case "snapshot":
                 return self.snapshot()
+            case "metrics":
+                return self._metrics.rows()
             case "records":
                 return tuple(map(tuple, self._records.newest(int(details[0]))))
             case "kill_actor":
@@ -381,13 +392,17 @@ class Controller:
                 else:
                     self._tell_agent(node_id, m.SegmentsUnowned(names))
             case m.NodeUsage():
-                self.view.node_usage(node_id, message)
+                received = tuple((self._node_ids.get(row[0], row[0]), row[1]) for row in message.received_from)
+                self.view.node_usage(node_id, message._replace(received_from=received))
 
     def _gone(self, stream: Stream) -> None:
         """The other end of a stream has ended, and with it what it held."""
         peer = stream.peer_id
         if peer in self._owners:
             _, hello = self._owners.pop(peer)
+            self._metrics.process_left(peer)
+            if hello.is_driver:
+                self._metrics.job_ended(hello.job_id)
             self.view.owner_left(peer, time.time())
             self._relay.gone(peer)
             self._directory.owner_gone(peer)
