@@ -91,6 +91,14 @@ class Controller:
             num_records=self._records.total,
         )
 
+    def metric_rows(self) -> tuple[Any, ...]:
+        """Return the metrics of user code: see :meth:`shoal.observe.metric_book.MetricBook.rows`."""
+        return self._metrics.rows()
+
+    def newest_records(self, limit: int) -> list[Batch]:
+        """Return the batches with the newest *limit* records, the oldest first."""
+        return self._records.newest(limit)
+
     def _group_row(self, group: Group) -> dict[str, Any]:
         nodes = [share.node_id if share is not None else "" for share in group.shares] or [""] * len(group.bundles)
         bundles = [
@@ -299,9 +307,9 @@ class Controller:
             case "snapshot":
                 return self.snapshot()
             case "metrics":
-                return self._metrics.rows()
+                return self.metric_rows()
             case "records":
-                return tuple(map(tuple, self._records.newest(int(details[0]))))
+                return tuple(map(tuple, self.newest_records(int(details[0]))))
             case "kill_actor":
                 self._directory.kill(str(details[0]), str(details[1]), restart=bool(details[2]))
             case "bundles":
