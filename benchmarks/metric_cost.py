@@ -1,4 +1,4 @@
-"""What counting costs: nanoseconds of one call, the best of several rounds. Run as ``python benchmarks/metric_cost.py``."""
+"""What counting costs: nanoseconds of one call, the best of several rounds: ``python benchmarks/metric_cost.py``."""
 
 from __future__ import annotations
 

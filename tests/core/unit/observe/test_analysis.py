@@ -99,8 +99,9 @@ def test_only_so_many_executors_functions_and_cells_are_told_apart() -> None:
 
 def test_transfers_are_by_source_and_receiver() -> None:
     found = analyse(snapshot(node_1=[["node-2", 5], ["node-gone", 7]], node_3=[["node-1", 9]]), ())
-    assert found.nodes == ["10.0.0.1", "10.0.0.2 node-2", "10.0.0.2 node-3"]
-    assert found.transfers == {(1, 0): 5, (0, 2): 9}
+    # A node that has left is still where something came from.
+    assert found.nodes == ["10.0.0.1", "10.0.0.2 node-2", "10.0.0.2 node-3", "node-gone"]
+    assert found.transfers == {(1, 0): 5, (3, 0): 7, (0, 2): 9}
 
 
 def texts(html: str) -> str:
