@@ -25,7 +25,7 @@ from shoal.runtime.refs import ObjectRef
 from shoal.runtime.yields import ObjectRefGenerator
 
 if TYPE_CHECKING:
-    from shoal import state
+    from shoal import metrics, state
     from shoal.api.actor_pool import ActorPool
     from shoal.api.dask_interop import from_dask
     from shoal.api.distributed_queue import Queue
@@ -67,7 +67,8 @@ _LATE = {
     "why": "shoal.api.why",
     "Explanation": "shoal.model.explanation",
 }
-_LATE_MODULES = ("state",)
+#: Modules that are imported when they are first used.
+_LATE_MODULES = ("metrics", "state")
 
 
 def __getattr__(name: str) -> object:
@@ -116,6 +117,7 @@ __all__ = [
     "map",
     "memory",
     "method",
+    "metrics",
     "nodes",
     "output",
     "placement_group",

@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shoal.model.amounts import format_nbytes
+from shoal.model.amounts import format_nbytes, format_seconds
 from shoal.model.description import Description
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def draw_timeline(timeline: CellTimeline) -> Picture:
             "bottom": [span.lane + 0.4 for span in spans],
             "name": [name] * len(spans),
             "lane": [timeline.lanes[span.lane] for span in spans],
-            "took": [_seconds(span.end - span.start) for span in spans],
+            "took": [format_seconds(span.end - span.start) for span in spans],
             "outcome": [_OUTCOMES[span.outcome] for span in spans],
             "hatch": [_HATCHES[span.outcome] for span in spans],
         }
@@ -168,7 +168,7 @@ def draw_timeline(timeline: CellTimeline) -> Picture:
     _finish(lanes)
     below = _concurrency(timeline, lanes.x_range)
     rows = tuple(
-        (span.name, f"{span.start:.3f}", _seconds(span.end - span.start), _OUTCOMES[span.outcome],
+        (span.name, f"{span.start:.3f}", format_seconds(span.end - span.start), _OUTCOMES[span.outcome],
          timeline.lanes[span.lane])
         for span in timeline.spans
     )  # fmt: skip
@@ -203,7 +203,7 @@ def draw_durations(functions: Mapping[str, Sequence[tuple[float, float, int]]]) 
     figure = _figure("How long work took", height=320, x_axis_type="log")
     rows = []
     for (name, classes), colour in zip(functions.items(), _colours(len(functions)), strict=True):
-        betweens = [f"{_seconds(low)} to {_seconds(high)}" for low, high, _ in classes]
+        betweens = [f"{format_seconds(low)} to {format_seconds(high)}" for low, high, _ in classes]
         data = {
             "left": [low for low, _, _ in classes],
             "right": [high for _, high, _ in classes],
@@ -306,10 +306,3 @@ def _finish(figure: Any) -> None:
 
 def _colours(count: int) -> list[str]:
     return [_COLOURS[number % len(_COLOURS)] for number in range(count)]
-
-
-def _seconds(seconds: float) -> str:
-    for unit, factor in (("s", 1.0), ("ms", 1e3)):
-        if seconds * factor >= 1:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} µs"

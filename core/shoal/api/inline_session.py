@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from shoal.model.errors import NotInitializedError
@@ -27,6 +28,7 @@ class InlineSession:
         self.asked: dict[str, Any] = {}
         self.owner = InlineOwner(namespace, total, labels)
         self.records = RecordBook()
+        self.at_end: list[Callable[[], None]] = []
         self._view = ClusterView(self.cluster_id, name, "", time.time())
         self._view.owner_joined(self.owner.owner_id, True, self.owner.job_id, time.time())
         self.owner.answer = self._answer
@@ -74,4 +76,6 @@ class InlineSession:
             self.records.add(batch)
 
     def end(self) -> None:
+        for function in self.at_end:
+            function()
         self.owner.end()

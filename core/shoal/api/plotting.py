@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from shoal.api.analysis import AnalysisPage, analysis_page
 from shoal.api.ipython import draw
 from shoal.api.memory import memory
 from shoal.api.session import owner_or_init
@@ -91,14 +92,45 @@ class Plots:
         shoal_kernel.plots.Picture
             See :meth:`timeline`.
         """
-        cells: dict[str, dict[str, int]] = {}
-        for use in memory(limit=MAX_VALUES).objects:
-            amounts = cells.setdefault(use.cell or "no cell", {})
-            amounts[use.where] = amounts.get(use.where, 0) + use.nbytes
-        return draw("memory", cells=cells)
+        return draw("memory", cells=_values_by_cell())
+
+    def analysis(self, limit: int = 100_000) -> AnalysisPage:
+        """Draw what the whole cluster has done: a page with all of it, to look at closely or to give to others.
+
+        When work ran in which executor, with a strip to choose the time; how much of each cell's work ran at a time;
+        memory and object stores in the last minutes; values by cell; how long work took; copies between nodes; and the
+        numbers as tables. It needs bokeh, and takes seconds where much has been done.
+
+        Parameters
+        ----------
+        limit
+            Tasks and calls that it is made of: the newest that have ended, 1 to 200,000.
+
+        Returns
+        -------
+        AnalysisPage
+            Shows itself in a notebook; ``.save(path)`` writes one HTML file that needs nothing else.
+
+        Raises
+        ------
+        OptionError
+            *limit* is out of range.
+        ModuleNotFoundError
+            There is no bokeh here: ``pip install 'shoal[kernel]'``.
+        """
+        return analysis_page(limit, _values_by_cell())
 
     def __repr__(self) -> str:
-        return "<shoal.plot: .timeline(), .durations(), .memory()>"
+        return "<shoal.plot: .timeline(), .durations(), .memory(), .analysis()>"
+
+
+def _values_by_cell() -> dict[str, dict[str, int]]:
+    """Return the bytes of the values that each cell has made, by where they are."""
+    cells: dict[str, dict[str, int]] = {}
+    for use in memory(limit=MAX_VALUES).objects:
+        amounts = cells.setdefault(use.cell or "no cell", {})
+        amounts[use.where] = amounts.get(use.where, 0) + use.nbytes
+    return cells
 
 
 def _find_cell(name: str | None) -> CellWork:

@@ -348,9 +348,7 @@ def snapshot() -> dict[str, Any]:
     NotInitializedError
         There is no cluster; call :func:`init`.
     """
-    if _session is None:
-        raise NotInitializedError("shoal has no cluster in this process. Call `shoal.init()` first.")
-    return _session.snapshot()
+    return current_session().snapshot()
 
 
 _this_thread = threading.local()
@@ -374,8 +372,21 @@ def stay_in_background() -> None:
 
 def call_at_end(function: Callable[[], None]) -> None:
     """Have *function* called when this driver's session ends, before anything else of it does."""
-    if isinstance(_session, Session):
+    if _session is not None:
         _session.at_end.append(function)
+
+
+def current_session() -> Session | InlineSession:
+    """Return this driver's session.
+
+    Raises
+    ------
+    NotInitializedError
+        There is none.
+    """
+    if _session is None:
+        raise NotInitializedError("shoal has no cluster in this process. Call `shoal.init()` first.")
+    return _session
 
 
 def _check_options(num_cpus: int | None, timeout: float, namespace: str, name: str | None) -> None:

@@ -83,7 +83,7 @@ async def install(address: str, security: Security, name: str, timeout: float) -
             warnings.simplefilter("ignore", VersionMismatchWarning)
             await client
         await _check(client)
-        await client.register_plugin(ControllerPlugin(random_id("cluster"), name))
+        await client.register_plugin(ControllerPlugin(random_id("cluster"), name, pages=True))
         await client.register_plugin(AgentPlugin())
     except VersionMismatchError:
         raise

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 #: Peers with another number refuse each other at the greeting.
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 
 #: Where a value is: see :mod:`shoal.runtime.payload`.
 Payload = tuple[Any, ...]
@@ -404,7 +404,8 @@ class NodeUsage(NamedTuple):
     """Agent -> controller, about once a second. Memory in bytes, ratios in 0-1.
 
     ``store`` is the most that the node's object store may hold, ``spilled`` what it has put on disk. ``gpus`` rows:
-    ``(name, ratio, memory, memory_used)``; ``pending_calls`` rows: ``(actor_id, calls that wait or run there)``.
+    ``(name, ratio, memory, memory_used)``; ``pending_calls`` rows: ``(actor_id, calls that wait or run there)``;
+    ``received_from`` rows: ``(address of the agent, bytes of copies that came from there in all)``.
     """
 
     cpu_ratio: float
@@ -417,6 +418,7 @@ class NodeUsage(NamedTuple):
     received_per_second: int = 0
     gpus: tuple[tuple[str, float, int, int], ...] = ()
     pending_calls: tuple[tuple[str, int], ...] = ()
+    received_from: tuple[tuple[str, int], ...] = ()
 
 
 class PendingCalls(NamedTuple):
@@ -447,6 +449,17 @@ class OwnerStats(NamedTuple):
     counts: tuple[tuple[str, str, int, int, int, int, int, float], ...]
     num_records: int
     records: bytes
+
+
+class MetricsReport(NamedTuple):
+    """Owner -> controller, a few times a second while something happens: how its metrics have changed.
+
+    ``defined`` rows are :data:`shoal.observe.metrics.DefinitionRow`, of metrics that it has not told of before;
+    ``changed`` rows are :data:`shoal.observe.metrics.Change`.
+    """
+
+    defined: tuple[tuple[str, str, str, tuple[str, ...], tuple[float, ...]], ...]
+    changed: tuple[tuple[str, tuple[str, ...], tuple[float, ...]], ...]
 
 
 class WatchHello(NamedTuple):
@@ -826,6 +839,7 @@ KINDS: tuple[type[Any], ...] = (
     NodeFull,
     NodeBusy,
     OwnerStats,
+    MetricsReport,
     WatchHello,
     View,
     ViewChanged,

@@ -7,7 +7,7 @@ Version 2::
      "tasks": {"queued", "running", "finished", "failed", "cancelled", "seconds"},
      "nodes": [{"id", "host", "cpus", "cpus_used", "cpu_ratio", "memory", "memory_used", "executors",
                 "store", "store_used", "spilled", "received_per_second", "gpus": [{"name", "ratio", "memory",
-                "memory_used"}], "state"}],
+                "memory_used"}], "received_from": [[<node>, <bytes in all>]], "state"}],
      "functions": [{"name", *<as of tasks>}],
      "cells": [{"id", "name", "owner", "began", "changed", *<as of tasks>, "functions": [...]}],
      "actors": [{"id", "name", "class_name", "state", "node", "owner", "restarts", "pending"}],
@@ -99,6 +99,7 @@ class ClusterView:
             "spilled": 0,
             "received_per_second": 0,
             "gpus": [],
+            "received_from": [],
             "state": "alive",
         }
         self.event("node", f"node {host} ({node_id}) joined", now)
@@ -117,7 +118,8 @@ class ClusterView:
         node = self._nodes.get(node_id)
         if node is not None:
             gpus = [dict(zip(("name", "ratio", "memory", "memory_used"), row, strict=True)) for row in usage.gpus]
-            node |= usage._asdict() | {"gpus": gpus}
+            received = [list(row) for row in usage.received_from]
+            node |= usage._asdict() | {"gpus": gpus, "received_from": received}
             for actor_id, pending in usage.pending_calls:
                 actor = self._actors.get(actor_id)
                 if actor is not None:

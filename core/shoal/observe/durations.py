@@ -31,6 +31,14 @@ class Durations:
         for exponent, count in list(other._counts.items()):
             self._counts[exponent] += count
 
+    def merge_news(self, other: Durations, merged: Durations) -> None:
+        """Count what *other* has counted beyond *merged*, which has it then, too."""
+        for exponent, count in list(other._counts.items()):
+            more = count - merged._counts[exponent]
+            if more:
+                merged._counts[exponent] = count
+                self._counts[exponent] += more
+
     def classes(self) -> Iterator[tuple[float, float, int]]:
         """Give each class that has any: seconds from, seconds below which, and how many; the shortest first."""
         counts = Counter[int]()

@@ -49,6 +49,7 @@ class Tally:
     __slots__ = (
         "_on_news",
         "_reported",
+        "_reported_durations",
         "_timeline",
         "cancelled",
         "cell",
@@ -76,6 +77,7 @@ class Tally:
         #: Whether it has told so.
         self.changed = on_news is None
         self._reported = NOTHING
+        self._reported_durations = Durations()
         self.submitted = 0
         #: Sent to an executor and not answered.
         self.running = 0
@@ -155,6 +157,10 @@ class Tally:
         self.changed = self._on_news is None
         return counts.minus(before)
 
+    def move_durations(self, into: Durations) -> None:
+        """Add the durations that have been counted since last time to *into*."""
+        into.merge_news(self.durations, self._reported_durations)
+
     def tell(self) -> None:
         self.changed = True
         assert self._on_news is not None
@@ -168,6 +174,8 @@ class FunctionStats:
         #: Tallies to add up, and the sums of those that were.
         self._news: list[Tally] = []
         self._changes: dict[tuple[str, str], Counts] = {}
+        #: By function: what its work took, and the sum of that in seconds.
+        self._durations: dict[str, tuple[Durations, float]] = {}
 
     @property
     def changed(self) -> bool:
@@ -185,6 +193,12 @@ class FunctionStats:
         changes, self._changes = self._changes, {}
         return tuple((cell, name, *counts) for (cell, name), counts in changes.items())
 
+    def take_durations(self) -> dict[str, tuple[Durations, float]]:
+        """Return what ended since last time, how long it took: by function, with the sum in seconds."""
+        self._add_up()
+        durations, self._durations = self._durations, {}
+        return durations
+
     def _add_up(self) -> None:
         tallies, self._news = self._news, []
         for tally in tallies:
@@ -192,6 +206,10 @@ class FunctionStats:
             change = tally.take_changes()
             before = self._changes.get(key)
             self._changes[key] = change if before is None else before.plus(change)
+            if change.num_ended:
+                durations, seconds = self._durations.get(tally.name) or (Durations(), 0.0)
+                tally.move_durations(durations)
+                self._durations[tally.name] = (durations, seconds + change.seconds)
 
 
 __all__ = ["CANCELLED", "FAILED", "FINISHED", "NOTHING", "Counts", "CountsRow", "FunctionStats", "Tally"]

@@ -332,7 +332,7 @@ class Agent:
 
     async def _report_usage(self) -> None:
         gpus = GpuMeter(visible_gpus(int(self._resources.get("num_gpus", 0))))
-        meter = NodeMeter(self.store, lambda: self.segments.num_received, gpus)
+        meter = NodeMeter(self.store, lambda: self.segments.num_received, self.segments.received, gpus)
         limit = silence_limit()
         stopped = StoppedProcesses(limit)
         while True:

@@ -544,6 +544,10 @@ class BaseOwner(abc.ABC):
         """
 
     @abc.abstractmethod
+    def tell_metrics(self) -> None:
+        """Have the controller told at once what this process has counted in its metrics, before anything else."""
+
+    @abc.abstractmethod
     def create_group(
         self, group_id: str, bundles: tuple[Resources, ...], strategy: str, *, detached: bool
     ) -> ObjectRef:

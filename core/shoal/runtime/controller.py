@@ -19,6 +19,7 @@ from shoal.model.resources import describe, from_wire
 from shoal.observe.cluster_view import ClusterView
 from shoal.observe.executor_places import ExecutorPlaces
 from shoal.observe.history import STEP
+from shoal.observe.metric_book import MetricBook
 from shoal.observe.records import Batch, RecordBook
 from shoal.runtime.environment import event_log_root, silence_limit
 from shoal.runtime.event_logger import EventLogger
@@ -49,6 +50,8 @@ class Controller:
         self.view = ClusterView(self.cluster_id, name, address, time.time())
         self._owners: dict[str, tuple[Stream, m.OwnerHello]] = {}
         self._agents: dict[str, tuple[Stream, m.AgentHello]] = {}
+        #: Nodes by the address of their agent, also those that have left.
+        self._node_ids: dict[str, str] = {}
         #: Where the names of each job's actors are.
         self._namespaces: dict[str, str] = {}
         #: News of nodes that has not been told yet, and the addresses of nodes that have gone.
@@ -66,6 +69,7 @@ class Controller:
         self._places = ExecutorPlaces()
         about = {"id": cluster_id, "name": name, "address": address, "started": self.view.started}
         self._log = EventLogger(event_log_root(), about, self.snapshot, self.view, self._places)
+        self._metrics = MetricBook()
         self._watchers = Watchers(self.snapshot)
         self._relay = Relay(self._send_to)
 
@@ -92,6 +96,14 @@ class Controller:
             waiting=self._waiting_rows(),
             num_records=self._records.total,
         )
+
+    def metric_rows(self) -> tuple[Any, ...]:
+        """Return the metrics of user code: see :meth:`shoal.observe.metric_book.MetricBook.rows`."""
+        return self._metrics.rows()
+
+    def newest_records(self, limit: int) -> list[Batch]:
+        """Return the batches with the newest *limit* records, the oldest first."""
+        return self._records.newest(limit)
 
     def _group_row(self, group: Group) -> dict[str, Any]:
         nodes = [share.node_id if share is not None else "" for share in group.shares] or [""] * len(group.bundles)
@@ -217,6 +229,7 @@ class Controller:
         else:
             stream.peer_id = hello.node_id
             self._agents[hello.node_id] = (stream, hello)
+            self._node_ids[hello.worker] = hello.node_id
             self._machine.node_joined(hello.node_id, from_wire(hello.total), address=hello.worker, labels=hello.labels)
             self.view.node_joined(hello.node_id, hello.host, dict(from_wire(hello.total)), time.time())
             stream.send_nowait(self._welcome())
@@ -263,6 +276,10 @@ class Controller:
                     self._watchers.recorded(batch)
                     self._log.recorded(batch)
 
+            case m.MetricsReport(defined, changed):
+                for complaint in self._metrics.add(owner_id, job_id, defined, changed):
+                    self.view.event("metrics", complaint, time.time())
+
     def _asked(self, stream: Stream, question: m.Ask) -> None:
         if question.target:
             reply = functools.partial(_reply, stream, question.request)
@@ -305,8 +322,10 @@ class Controller:
                 return self._processes()
             case "snapshot":
                 return self.snapshot()
+            case "metrics":
+                return self.metric_rows()
             case "records":
-                return tuple(map(tuple, self._records.newest(int(details[0]))))
+                return tuple(map(tuple, self.newest_records(int(details[0]))))
             case "record_page":
                 batches, before = self._records.page(int(details[0]), details[1])
                 return tuple(map(tuple, batches)), before
@@ -425,7 +444,8 @@ class Controller:
                 else:
                     self._tell_agent(node_id, m.SegmentsUnowned(names))
             case m.NodeUsage():
-                self.view.node_usage(node_id, message)
+                received = tuple((self._node_ids.get(row[0], row[0]), row[1]) for row in message.received_from)
+                self.view.node_usage(node_id, message._replace(received_from=received))
 
     def _gone(self, stream: Stream) -> None:
         """The other end of a stream has ended, and with it what it held."""
@@ -437,6 +457,9 @@ class Controller:
             if hello.is_driver:
                 self._log.driver_leaves()
             del self._owners[peer]
+            self._metrics.process_left(peer)
+            if hello.is_driver:
+                self._metrics.job_ended(hello.job_id)
             self.view.owner_left(peer, time.time())
             self._relay.gone(peer)
             self._directory.owner_gone(peer)

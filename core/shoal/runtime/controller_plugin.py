@@ -18,9 +18,11 @@ class ControllerPlugin(SchedulerPlugin):
     name = "shoal-controller"
     idempotent = True
 
-    def __init__(self, cluster_id: str, cluster_name: str) -> None:
+    def __init__(self, cluster_id: str, cluster_name: str, *, pages: bool = False) -> None:
+        """With *pages* ours are added to the scheduler's HTTP server, if they may be there."""
         self._cluster_id = cluster_id
         self._cluster_name = cluster_name
+        self._pages = pages
         self._controller: Controller | None = None
 
     @property
@@ -34,6 +36,11 @@ class ControllerPlugin(SchedulerPlugin):
         self._controller = Controller(self._cluster_id, self._cluster_name, scheduler.address)
         scheduler.handlers[OPERATION] = self._controller.serve
         scheduler.handlers[SNAPSHOT_OPERATION] = self._controller.snapshot
+        application = getattr(scheduler, "http_application", None)
+        if self._pages and application is not None:
+            from shoal.runtime.dashboard_pages import add_pages
+
+            add_pages(application, scheduler.address, self._controller)
 
     async def close(self) -> None:
         """The scheduler is ending."""

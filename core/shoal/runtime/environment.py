@@ -62,6 +62,20 @@ def node_settings(environ: Mapping[str, str] = os.environ) -> NodeSettings:
     )
 
 
+def dashboard_pages_allowed(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a Dask scheduler with TLS may show our pages on its dashboard, which has none of that.
+
+    Raises
+    ------
+    OptionError
+        ``SHOAL_DASHBOARD_PAGES`` is neither 0 nor 1.
+    """
+    text = environ.get("SHOAL_DASHBOARD_PAGES") or "0"
+    if text not in ("0", "1"):
+        raise OptionError(f"The environment variable `SHOAL_DASHBOARD_PAGES` must be 0 or 1, not `{text}`.")
+    return text == "1"
+
+
 def silence_limit() -> float:
     """Return the seconds after which a silent peer is given up: all that processes outside of nodes are told."""
     found = _number(os.environ, "SHOAL_SILENCE", LEAST_SILENCE, "seconds")

@@ -353,6 +353,8 @@ class Executor:
         elif self._stop is not None:
             self._stop_if_done()
         self.owner.report()  # this process may be ended as soon as it is idle
+        if not self._pending and not self._active:
+            self.owner.metrics.work_ended()
         for name in WORTH_PRELOADING:
             if name in sys.modules and name not in self._preloaded:
                 self._preloaded.add(name)
@@ -398,6 +400,7 @@ class Executor:
         atexit._run_exitfuncs()
 
     def _exit(self, cause: str) -> None:
+        self.owner.metrics.report()
         self._tell_agent(m.ActorExited(self._bound.lease_id, cause))
 
     # -- where user code runs ------------------------------------------------------------------------------------

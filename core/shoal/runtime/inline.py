@@ -26,6 +26,9 @@ from shoal.model.explanation import Explanation
 from shoal.model.ids import new_object_id, random_id
 from shoal.model.options import ENDLESS, ActorOptions
 from shoal.model.resources import Resources
+from shoal.observe.duration_metric import DURATIONS, duration_changes
+from shoal.observe.metric_book import MetricBook
+from shoal.observe.metrics import REGISTRY
 from shoal.runtime import context as contexts
 from shoal.runtime import payload as payloads
 from shoal.runtime.base_owner import BaseOwner
@@ -53,6 +56,8 @@ class InlineOwner(BaseOwner):
         self._total = total
         self._labels = labels
         self.results = Results(self.table, lambda payload: None, lambda: None)
+        self.metric_book = MetricBook()
+        REGISTRY.attach(None)
         self._tasks = _InlineCaller(self)
         self._actors: dict[str, _Actor] = {}
         #: Actors by the object whose life is theirs.
@@ -230,9 +235,17 @@ class InlineOwner(BaseOwner):
                 return ((INLINE, INLINE, tuple(self._labels.items()), total, total),)
             case m.Ask(_, "names", _):
                 return tuple((*key, name.actor_id) for key, name in self._names.items())
+            case m.Ask(_, "metrics", _):
+                self.tell_metrics()
+                return self.metric_book.rows()
             case m.Ask(_, topic, details):
                 return self.answer(topic, details)
         return None
+
+    def tell_metrics(self) -> None:
+        self.metric_book.add(self.owner_id, self.job_id, *REGISTRY.take())
+        durations = duration_changes(self.results.stats.take_durations())
+        self.metric_book.add(self.owner_id, self.job_id, (DURATIONS,), durations)
 
     def _claim_name(self, claim: m.ClaimName) -> m.NameClaimed:
         key = (claim.namespace or self._namespace, claim.name)

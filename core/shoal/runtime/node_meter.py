@@ -17,9 +17,16 @@ from shoal.runtime.store import Store
 class NodeMeter:
     """Looks at a node again and again; rates are since the last look."""
 
-    def __init__(self, store: Store, num_received: Callable[[], int], gpus: GpuMeter) -> None:
-        """``num_received()`` returns how many bytes of segments have come from other nodes so far."""
+    def __init__(
+        self,
+        store: Store,
+        num_received: Callable[[], int],
+        received: Callable[[], tuple[tuple[str, int], ...]],
+        gpus: GpuMeter,
+    ) -> None:
+        """``num_received()`` says how many bytes of segments have come so far, ``received()`` from which nodes."""
         self._store = store
+        self._received_from = received
         self._num_received = num_received
         self._gpus = gpus
         self._cpus = CpuMeter()
@@ -46,6 +53,7 @@ class NodeMeter:
             int(rate),
             gpus,
             tuple(self._news_of(calls)),
+            self._received_from(),
         )
 
     def _look_slowly(self) -> tuple[int, int, tuple[tuple[str, float, int, int], ...]]:

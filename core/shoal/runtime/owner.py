@@ -41,6 +41,7 @@ from shoal.runtime.inbox import Inbox
 from shoal.runtime.last_answers import LastAnswers
 from shoal.runtime.lineage import lineage_of
 from shoal.runtime.memory_reporter import StoreAsker, Stores, name_processes
+from shoal.runtime.metrics_reporter import MetricsReporter
 from shoal.runtime.owner_answers import OwnerAnswers
 from shoal.runtime.ownership import Ownership
 from shoal.runtime.peers import Peers
@@ -121,6 +122,7 @@ class Owner(BaseOwner):
         self.fetcher = Fetcher(self)
         self.ownership = Ownership(self, self.peers, lambda object_id: self.actors.freed(object_id))
         self.results = Results(self.table, self.ownership.free, self._schedule_report)
+        self.metrics = MetricsReporter(self.controller.tell, self.results.stats)
         self.recovery = Recovery(self)
         self.tasks = TaskRunner(self)
         self.actors = ActorCaller(self)
@@ -242,6 +244,10 @@ class Owner(BaseOwner):
 
         return asyncio.run_coroutine_threadsafe(ask(), self.loop).result(seconds + 2 * ANSWER_TIMEOUT)
 
+    def tell_metrics(self) -> None:
+        self.check_usable()
+        self.loop.call_soon_threadsafe(self.metrics.report)
+
     def has_left(self, node: str) -> bool:
         return self.config.is_driver and node not in self.stores
 
@@ -255,6 +261,7 @@ class Owner(BaseOwner):
             self.cluster_id = welcome.cluster_id
             self.versions = {f"node {host}": versions for _, _, host, _, versions in welcome.nodes}
             self._nodes_changed(m.NodesChanged(tuple(row[:4] for row in welcome.nodes), ()))
+        self.metrics.start()
 
     async def close(self, timeout: float = 2.0) -> None:
         """Let everything go: results still awaited fail, and the cluster forgets this owner."""
@@ -263,6 +270,7 @@ class Owner(BaseOwner):
         self.closing = True
         self._fail_everything(NotInitializedError("shoal was shut down."))
         self.ownership.free_all()
+        self.metrics.close()
         await self.controller.close(timeout)
         await self.peers.close(timeout)
         await self._scope.close()
@@ -384,6 +392,7 @@ class Owner(BaseOwner):
             batch = self.results.records.take(self.owner_id)
             records = (batch.num_records, batch.packed) if batch is not None else (0, b"")
             self.controller.tell(m.OwnerStats(self.results.stats.take_changes(), *records))
+            self.metrics.report_durations()
 
     # -- messages ------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -23,6 +24,8 @@ PIECE, PIPELINE = 4 << 20, 4
 PIECE_TIMEOUT, SOURCE_TIMEOUT = 60.0, 600.0
 #: Sources that are tried before a segment counts as lost.
 ATTEMPTS = 4
+#: Sources that are told of at most.
+MAX_TOLD = 32
 
 
 class Target(Protocol):
@@ -86,8 +89,17 @@ class SegmentPuller:
         self._pulls: dict[str, asyncio.Future[Any]] = {}
         #: Addresses that no node has any more: connecting would only take long.
         self._gone: set[str] = set()
-        #: Bytes that have come so far.
-        self.num_received = 0
+        #: Bytes that have come from each address in all.
+        self._received: Counter[str] = Counter()
+
+    @property
+    def num_received(self) -> int:
+        """How many bytes have come so far."""
+        return self._received.total()
+
+    def received(self) -> tuple[tuple[str, int], ...]:
+        """Return how many bytes have come from where in all, of the :data:`MAX_TOLD` that most have come from."""
+        return tuple(self._received.most_common(MAX_TOLD))
 
     async def pull(self, segment: m.Payload) -> Any:
         """Return what the target makes of the segment.
@@ -178,7 +190,7 @@ class SegmentPuller:
                 answer: m.SegmentData = await read
                 if answer.data is None or len(answer.data) != length:
                     raise SourceFailed(f"`{source.address}` has it no more")
-                self.num_received += length
+                self._received[source.address] += length
                 target.write(offset, answer.data)
 
         pieces = [asyncio.ensure_future(piece(offset)) for offset in range(0, nbytes, PIECE)]

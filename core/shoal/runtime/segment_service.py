@@ -129,6 +129,10 @@ class SegmentService:
                 self._sources.freed(path)
         self._carry_out()
 
+    def received(self) -> tuple[tuple[str, int], ...]:
+        """Return how many bytes of copies have come from which agents' addresses in all."""
+        return self._puller.received()
+
     async def close(self) -> None:
         await self._peers.close(0.0)
 

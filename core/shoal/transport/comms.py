@@ -5,6 +5,7 @@ Comms are opened with ``deserialize=False``: what a peer sends is never unpickle
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,7 +21,16 @@ from shoal.transport.stream import Comm
 #: The operation under which our plugins take over a comm that a Dask server accepted.
 OPERATION = "shoal"
 
-__all__ = ["OPERATION", "Security", "address_host", "connect", "host_towards", "listen"]
+__all__ = ["OPERATION", "Security", "address_host", "connect", "host_towards", "listen", "server_context"]
+
+
+def server_context(security: Security) -> ssl.SSLContext | None:
+    """Return the TLS of a server that answers in the cluster's name; None for a cluster without TLS.
+
+    Callers must show a certificate that the cluster's authority has signed.
+    """
+    context: ssl.SSLContext | None = _arguments(security.get_listen_args, "worker", "client").get("ssl_context")
+    return context
 
 
 def address_host(address: str) -> str:

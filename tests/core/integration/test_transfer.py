@@ -123,3 +123,22 @@ def test_nobody_reads_other_files_through_an_agent(machines, tmp_path):
 
 async def send_free(owner, message) -> None:
     owner.peers.send(owner.store.holder, message, agent=True)
+
+
+def test_what_came_from_where_is_counted(machines, wait_until):
+    def received(number: int) -> dict[str, int]:
+        node_id = shoal.get(node_of.options(**on(number)).remote(), timeout=30)
+        (node,) = [node for node in shoal.snapshot()["nodes"] if node["id"] == node_id]
+        return dict(map(tuple, node["received_from"]))
+
+    source = shoal.get(node_of.options(**on(0)).remote(), timeout=30)
+    before = received(2).get(source, 0)
+    ref = make.options(**on(0)).remote(7, 20_000_001)
+    assert shoal.get(first.options(**on(2)).remote(ref), timeout=60) == 7
+    wait_until(lambda: 20_000_001 <= received(2).get(source, 0) - before < 20_100_000, "news of the transfer")
+
+
+@shoal.remote
+def node_of() -> str:
+    """Return the id of the node that this runs on."""
+    return shoal.get_runtime_context().node_id

@@ -50,6 +50,7 @@ def test_public_names() -> None:
         "map",
         "memory",
         "method",
+        "metrics",
         "nodes",
         "output",
         "placement_group",

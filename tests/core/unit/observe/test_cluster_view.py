@@ -39,7 +39,7 @@ def test_an_empty_cluster() -> None:
 def test_nodes_come_report_and_go() -> None:
     view = make_view()
     view.node_joined("node-1", "127.0.0.1", {"num_cpus": 2.0, "memory": 1e9}, 1.0)
-    usage = NodeUsage(0.4, 8_000, 3_000, 3, 4_000, 500, 20, 7, (("A100", 0.5, 80, 40),))
+    usage = NodeUsage(0.4, 8_000, 3_000, 3, 4_000, 500, 20, 7, (("A100", 0.5, 80, 40),), (), (("node-2", 9),))
     view.node_usage("node-1", usage)
     view.node_usage("node-9", usage)
     view.node_state("node-1", "draining")
@@ -58,6 +58,7 @@ def test_nodes_come_report_and_go() -> None:
             "spilled": 20,
             "received_per_second": 7,
             "gpus": [{"name": "A100", "ratio": 0.5, "memory": 80, "memory_used": 40}],
+            "received_from": [["node-2", 9]],
             "state": "draining",
         }
     ]

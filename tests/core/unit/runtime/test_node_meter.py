@@ -80,7 +80,7 @@ def test_a_node_says_what_its_store_and_network_do(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("SHOAL_SPILL_DIR", str(tmp_path))
     store = Store.create("node-1", "tcp://x", Limits(10 << 20, 20 << 20))
     received = 1_000
-    meter = NodeMeter(store, lambda: received, GpuMeter([]))
+    meter = NodeMeter(store, lambda: received, lambda: (), GpuMeter([]))
     store.write("obj-1", [b"x" * 1_000_000])
 
     async def look(calls: dict[str, int]) -> Any:
@@ -98,7 +98,7 @@ def test_a_node_says_what_its_store_and_network_do(tmp_path: Path, monkeypatch: 
 def test_calls_are_told_again_and_again_but_nothing_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOAL_STORE_DIR", str(tmp_path))
     store = Store.create("node-1", "tcp://x", Limits(10 << 20, 0))
-    meter = NodeMeter(store, lambda: 0, GpuMeter([]))
+    meter = NodeMeter(store, lambda: 0, lambda: (), GpuMeter([]))
 
     async def told(calls: dict[str, int]) -> tuple[tuple[str, int], ...]:
         return (await meter.look(1, calls)).pending_calls
