@@ -32,6 +32,8 @@ logger = logging.getLogger("shoal")
 TICK = 1.0
 #: Kinds of work that wait for a place, listed in the snapshot at most.
 MAX_WAITING_ROWS = 20
+#: Characters of what a cluster's keeper has everybody told.
+MAX_NOTICE = 500
 
 
 class Controller:
@@ -293,6 +295,8 @@ class Controller:
                 return tuple(map(tuple, self._records.newest(int(details[0]))))
             case "kill_actor":
                 self._directory.kill(str(details[0]), str(details[1]), restart=bool(details[2]))
+            case "notice":
+                self.view.event("notice", str(details[0])[:MAX_NOTICE], time.time())
             case "bundles":
                 found_group = self._machine.groups.get(str(details[0]))
                 shares = found_group.shares if found_group is not None else ()

@@ -125,7 +125,7 @@ class Owner(BaseOwner):
         self.tasks = TaskRunner(self)
         self.actors = ActorCaller(self)
         self.explainer = Explainer(self)
-        self._answers = OwnerAnswers(self)
+        self.answers = OwnerAnswers(self)
         self.store_asker = StoreAsker(self)
         # What happens most often: bound once, not for each time.
         self._submit_task, self._call_actor, self._drop = self.tasks.submit, self.actors.call, self.ownership.drop
@@ -419,7 +419,7 @@ class Owner(BaseOwner):
             case m.SegmentsSeen():
                 self.segments_seen(message)
             case m.Ask():
-                self._answers.serve(message)
+                self.answers.serve(message)
 
     def segments_seen(self, message: m.SegmentsSeen) -> None:
         """An agent shows us segments of ours; those that we know nothing of are to go."""

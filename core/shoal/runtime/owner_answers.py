@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -48,11 +49,20 @@ class OwnerAnswers:
             "cancel_cell": self._cancel_cell,
             "cancel_task": self._cancel_task,
         }
+        #: Topics that are answered in a thread.
+        self._slow: dict[str, Callable[..., Any]] = {}
+
+    def add(self, topic: str, function: Callable[..., Any]) -> None:
+        """Answer *topic* by a call of *function* in a thread of its own: it may block, and raise ShoalError."""
+        self._slow[topic] = function
 
     def serve(self, question: m.Ask) -> None:
         """Answer a question that the controller has passed on."""
         if question.topic == "explain":
             self._owner.start_soon(self._explain(question))
+            return
+        if question.topic in self._slow:
+            self._owner.start_soon(self._answer_slowly(question))
             return
         answer = self._topics.get(question.topic)
         if answer is None:
@@ -65,6 +75,12 @@ class OwnerAnswers:
 
     def _reply(self, question: m.Ask, value: Any, failed: str = "") -> None:
         self._owner.controller.tell(m.Answer(question.request, value, failed))
+
+    async def _answer_slowly(self, question: m.Ask) -> None:
+        try:
+            self._reply(question, await asyncio.to_thread(self._slow[question.topic], *question.details))
+        except Exception as error:  # boundary: whoever asked is told
+            self._reply(question, None, str(error) or type(error).__name__)
 
     async def _explain(self, question: m.Ask) -> None:
         topic, subject = (str(detail) for detail in question.details)
