@@ -50,7 +50,7 @@ def say(text: str) -> None:
 
 
 class _Ready:
-    """The line that whoever starts us waits for."""
+    """The line that whoever starts us waits for; the file stays open until this process ends, which tells of that."""
 
     def __init__(self) -> None:
         # What libraries print belongs to the log.
@@ -62,7 +62,6 @@ class _Ready:
         """Say how it went; only the first word counts."""
         with contextlib.suppress(OSError):  # nobody waits any more
             os.write(self._descriptor, json.dumps(fields).encode() + b"\n")
-            os.close(self._descriptor)
 
 
 # -- on this machine ---------------------------------------------------------------------------------------------------
