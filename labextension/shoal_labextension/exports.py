@@ -39,6 +39,7 @@ class TimelineHandler(_Exporting):
     @authorized
     async def get(self, cluster_id: str) -> None:
         """Answer with a file."""
+        await self.connection(cluster_id)
         module = await module_of("shoal.observe.trace_events", "timeline")
         snapshot = await self.ask(cluster_id, "snapshot")
         executors = await self.ask(cluster_id, "executor_nodes")
@@ -83,6 +84,7 @@ class AnalysisHandler(_Exporting):
     @authorized
     async def get(self, cluster_id: str) -> None:
         """Answer with HTML."""
+        await self.connection(cluster_id)
         module = await module_of("shoal.observe.analysis_page", "analysis")
         snapshot = await self.ask(cluster_id, "snapshot")
         given = module.pack(_plain(snapshot), await self.batches(cluster_id, ANALYSIS_RECORDS))
@@ -116,6 +118,7 @@ class MetricsHandler(_Exporting):
     @authorized
     async def get(self, cluster_id: str) -> None:
         """Answer with text."""
+        await self.connection(cluster_id)
         module = await module_of("shoal.observe.prometheus", "metrics")
         snapshot = await self.ask(cluster_id, "snapshot")
         rows = await self.ask(cluster_id, "metrics")
