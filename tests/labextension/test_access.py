@@ -7,7 +7,7 @@ import json
 
 import pytest
 from jupyter_server.auth import Authorizer
-from tornado.httpclient import HTTPClientError
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 
 API = ("shoal", "api", "v1")
 CLUSTERS = (*API, "clusters")
@@ -90,10 +90,10 @@ def fetch(http_server_client, jp_http_port, jp_base_url, jp_auth_header):
     return send
 
 
-async def log_in(http_server_client, jp_base_url, jp_serverapp):
+async def log_in(host, jp_http_port, jp_base_url, jp_serverapp):
     """Return the headers of a browser that has logged in."""
     token = jp_serverapp.identity_provider.token
-    login = await http_server_client.fetch(f"{jp_base_url}api/status?token={token}")
+    login = await AsyncHTTPClient().fetch(f"http://{host}:{jp_http_port}{jp_base_url}api/status?token={token}")
     cookies = http.cookies.SimpleCookie()
     for header in login.headers.get_list("Set-Cookie"):
         cookies.load(header)
@@ -138,8 +138,8 @@ async def test_page_of_another_site_gets_nothing(fetch):
     assert set((await statuses(fetch, headers)).values()) <= {302, 403, 404}
 
 
-async def test_a_page_with_a_cookie_needs_the_xsrf_token(fetch, http_server_client, jp_base_url, jp_serverapp):
-    cookie = await log_in(http_server_client, jp_base_url, jp_serverapp)
+async def test_a_page_with_a_cookie_needs_the_xsrf_token(fetch, jp_http_port, jp_base_url, jp_serverapp):
+    cookie = await log_in("127.0.0.1", jp_http_port, jp_base_url, jp_serverapp)
     assert (await fetch("GET", "shoal/api/v1/specs", headers=cookie))[0] == 200
     for method, path, body, _ in VERBS:
         if method != "GET":
@@ -234,11 +234,9 @@ async def test_a_websocket_needs_credentials(jp_ws_fetch):
             await jp_ws_fetch(*API, "live", headers=headers)
 
 
-async def test_a_websocket_of_another_site_is_refused(
-    jp_ws_fetch, http_server_client, jp_base_url, jp_serverapp, jp_http_port
-):
+async def test_a_websocket_of_another_site_is_refused(jp_ws_fetch, jp_base_url, jp_serverapp, jp_http_port):
     """A cookie goes along with what any site asks for; a token does not."""
-    cookie = await log_in(http_server_client, jp_base_url, jp_serverapp)
+    cookie = await log_in("localhost", jp_http_port, jp_base_url, jp_serverapp)
     own = {**cookie, "Authorization": "", "Origin": f"http://localhost:{jp_http_port}"}
     (await jp_ws_fetch(*API, "live", headers=own)).close()
     for origin in ("https://elsewhere.example", "null", f"http://localhost.elsewhere.example:{jp_http_port}"):

@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from pages import TIMEOUT, open_page
@@ -77,7 +78,7 @@ async def test_the_grid_shows_who_did_what(jp_ws_fetch, perch):
     await page.seen(perch.id, lambda shown: True)
     nodes = {node["id"] for node in page.snapshots[perch.id]["nodes"]}
     for row in grid["executors"]:
-        assert row["id"].startswith("executor-") and row["node"] in nodes and len(row["slices"]) == 60
+        assert row["id"].startswith("exec-") and row["node"] in nodes and len(row["slices"]) == 60
         assert {name for name, busy in row["slices"] if name is not None and 0 < busy <= 1} == {"nap"}
     page.send(type="watch", clusters=[perch.id], grid=False)
     await page.until(lambda message: message["type"] == "delta")
@@ -134,15 +135,15 @@ async def test_a_slow_page_skips_what_was_in_between(jp_serverapp, perch, servic
     serving = asyncio.create_task(page.run())
     try:
         async with asyncio.timeout(TIMEOUT):
-            while not told or told[-1]["type"] != "snapshot":
+            while not told or told[-1]["type"] != "snapshot":  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             watch = services.find_watch(perch.id)
             version = watch.version
-            while watch.version < version + 8:
+            while watch.version < version + 8:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             gate.set()
             before = len(told)
-            while len(told) == before:
+            while len(told) == before:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert told[before]["type"] == "delta"
         assert told[before]["delta"]["time"] >= watch.snapshot["time"] - 0.6, "it was told of what is long past"
@@ -215,7 +216,7 @@ async def test_a_line_that_breaks_is_opened_again(jp_ws_fetch, perch, register):
     host, port = perch.address.removeprefix("tls://").split(":")
     relay = Relay((host, int(port)))
     address = f"tls://127.0.0.1:{await relay.open()}"
-    tls = {role: open(path).read() for role, path in perch.tls_files().items()}  # noqa: ASYNC230
+    tls = {role: Path(path).read_text() for role, path in perch.tls_files().items()}  # noqa: ASYNC240
     register("cluster-relayed", address, name="relayed", tls_texts=tls)
     page = await open_page(jp_ws_fetch)
     page.send(type="watch", clusters=["cluster-relayed"], interval=0.25)
@@ -281,14 +282,14 @@ async def test_a_page_that_talks_nonsense_is_hung_up_on(jp_ws_fetch, text):
         while await page.read() is not None:
             pass
     assert page.socket.close_code == 1008 and page.socket.close_reason.startswith("Not understood")
+    page.socket.close()
 
 
 async def test_no_secret_is_told(jp_ws_fetch, jp_fetch, perch, caplog):
     """Every answer, every message, and the server's log at its most talkative."""
     caplog.set_level("DEBUG")
-    secrets = [
-        line for path in perch.tls_files().values() for line in open(path).read().splitlines() if len(line) > 20  # noqa: ASYNC230
-    ]  # fmt: skip
+    pems = [Path(path).read_text() for path in perch.tls_files().values()]  # noqa: ASYNC240
+    secrets = [line for pem in pems for line in pem.splitlines() if len(line) > 20]
     assert len(secrets) > 10
     page = await open_page(jp_ws_fetch)
     page.send(type="watch", clusters=[perch.id], interval=0.25, grid=True)
@@ -296,14 +297,11 @@ async def test_no_secret_is_told(jp_ws_fetch, jp_fetch, perch, caplog):
     await page.kind("grid")
     owner = page.snapshots[perch.id]["owners"][0]["id"]
     texts = [json.dumps(page.messages)]
-    for path in ("clusters", "specs", *(f"clusters/{perch.id}/{name}" for name in (
-        "pending", "failures", "memory", "executors", "timeline", "metrics", "logs", "stack", "why"
-    ))):  # fmt: skip
+    names = ("pending", "failures", "memory", "executors", "timeline", "metrics", "logs", "stack", "why")
+    query = {"owner": owner, "object": "x", "node": "n", "source": "s", "executor": "e"}
+    for path in ("clusters", "specs", *(f"clusters/{perch.id}/{name}" for name in names)):
         try:
-            response = await jp_fetch(
-                "shoal", "api", "v1", *path.split("/"), params={"owner": owner, "object": "x", "node": "n", "source": "s",
-                                                               "executor": "e"},
-            )  # fmt: skip
+            response = await jp_fetch("shoal", "api", "v1", *path.split("/"), params=query, request_timeout=60)
             texts.append(response.body.decode())
         except HTTPClientError as error:
             texts.append(error.response.body.decode())

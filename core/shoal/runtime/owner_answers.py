@@ -78,9 +78,11 @@ class OwnerAnswers:
 
     async def _answer_slowly(self, question: m.Ask) -> None:
         try:
-            self._reply(question, await asyncio.to_thread(self._slow[question.topic], *question.details))
+            value = await asyncio.to_thread(self._slow[question.topic], *question.details)
         except Exception as error:  # boundary: whoever asked is told
-            self._reply(question, None, str(error) or type(error).__name__)
+            self._reply(question, None, f"{type(error).__name__}: {error}")
+        else:
+            self._reply(question, value)
 
     async def _explain(self, question: m.Ask) -> None:
         topic, subject = (str(detail) for detail in question.details)
