@@ -205,7 +205,7 @@ class ClusterIdHandler(ClusterHandler):
                 raise
 
     async def _tell_keeper(
-        self, connection: Connection, operation: str, timeout: float, **fields: Any
+        self, connection: Connection, operation: str, timeout: float, /, **fields: Any
     ) -> dict[str, Any]:
         """Have whoever keeps a cluster carry an operation out."""
         await self.services.watches()  # imports what the next lines need, in a thread
