@@ -1,4 +1,4 @@
-"""Reads the clusters of this user: connection files from disk, snapshots from the clusters themselves."""
+"""Single looks at clusters that nobody watches."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from shoal.errors import ConnectError
-from shoal.launch import registry
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Sequence
     from types import ModuleType
 
     from shoal.launch.registry import Connection
@@ -33,11 +33,11 @@ class Reading:
 
 
 class ClusterReader:
-    """Answers "which clusters are there and how are they?" for any number of pages at once.
+    """Answers "how are these clusters?" for any number of pages at once.
 
-    Runs on the Jupyter server's event loop and never blocks it: files are read, and ``distributed`` is
-    imported, in a thread. At any time there is at most one look in flight for each cluster; requests that
-    come meanwhile share its answer. Nothing outlives a request by more than `FETCH_TIMEOUT`.
+    Runs on the Jupyter server's event loop and never blocks it: ``distributed`` is imported in a thread. At any time
+    there is at most one look in flight for each cluster; requests that come meanwhile share its answer. Nothing
+    outlives a request by more than `FETCH_TIMEOUT`.
     """
 
     def __init__(self, log: logging.Logger) -> None:
@@ -46,27 +46,9 @@ class ClusterReader:
         self._in_flight: dict[str, asyncio.Task[Reading]] = {}
         self._probe: ModuleType | None = None
 
-    async def read(self) -> list[dict[str, Any]]:
-        """Describe every live cluster of this user.
-
-        Returns
-        -------
-        list of dict
-            The fields of `shoal.launch.registry.Connection` (no secrets) and ``state``, ``message`` and
-            ``snapshot``. A cluster that cannot be reached has the state "unreachable", a message that says
-            why, and no snapshot; it is no error.
-        """
-        connections = await asyncio.to_thread(registry.list_clusters)
-        readings = await asyncio.gather(*map(self._look, connections))
-        return [
-            {
-                **connection.to_json(),
-                "state": reading.state,
-                "message": reading.message,
-                "snapshot": reading.snapshot,
-            }
-            for connection, reading in zip(connections, readings, strict=True)
-        ]
+    async def read(self, connections: Sequence[Connection]) -> list[Reading]:
+        """Look at some clusters at once; one that cannot be reached is no error, but has a message that says why."""
+        return await asyncio.gather(*map(self._look, connections))
 
     async def _look(self, connection: Connection) -> Reading:
         task = self._in_flight.get(connection.id)
@@ -93,10 +75,10 @@ class ClusterReader:
             # one damaged connection must not hide the healthy clusters beside it
             self._log.warning("shoal: looking at cluster %s failed", connection.id, exc_info=True)
             return Reading("unreachable", f"{type(error).__name__}: {error}")
-        return _check(snapshot)
+        return check_snapshot(snapshot)
 
 
-def _check(snapshot: dict[str, Any]) -> Reading:
+def check_snapshot(snapshot: dict[str, Any]) -> Reading:
     """Hold back what the page could not read, and say so."""
     version = snapshot.get("version")
     if version != SNAPSHOT_VERSION:

@@ -1,44 +1,46 @@
-"""The HTTP side of the panel: one address, which lists this user's clusters."""
+"""The routes of the server extension, below ``<base_url>/shoal/api/v1``."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from jupyter_server.auth.decorator import authorized
-from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
-from tornado import web
+
+from shoal_labextension import exports, lifecycle, questions
+from shoal_labextension.access import ID
+from shoal_labextension.live import LiveHandler
 
 if TYPE_CHECKING:
-    from shoal_labextension.clusters import ClusterReader
+    from tornado.web import RequestHandler
 
-#: What an authoriser is asked about; the panel only ever asks to `read` it.
-AUTH_RESOURCE = "shoal:clusters"
+    from shoal_labextension.services import Services
+
+ROUTES: tuple[tuple[str, type[RequestHandler]], ...] = (
+    ("live", LiveHandler),
+    ("clusters", lifecycle.ClustersHandler),
+    ("specs", lifecycle.SpecsHandler),
+    (f"starts/({ID})", lifecycle.StartHandler),
+    (f"clusters/({ID})", lifecycle.ClusterIdHandler),
+    (f"clusters/({ID})/cancel", questions.CancelHandler),
+    (f"clusters/({ID})/actors/({ID})", questions.ActorHandler),
+    (f"clusters/({ID})/pending", questions.PendingHandler),
+    (f"clusters/({ID})/why", questions.WhyHandler),
+    (f"clusters/({ID})/failures", questions.FailuresHandler),
+    (f"clusters/({ID})/memory", questions.MemoryHandler),
+    (f"clusters/({ID})/release", questions.ReleaseHandler),
+    (f"clusters/({ID})/logs", questions.LogsHandler),
+    (f"clusters/({ID})/executors", questions.ExecutorsHandler),
+    (f"clusters/({ID})/stack", questions.StackHandler),
+    (f"clusters/({ID})/profile", questions.ProfileHandler),
+    (f"clusters/({ID})/timeline", exports.TimelineHandler),
+    (f"clusters/({ID})/analysis", exports.AnalysisHandler),
+    (f"clusters/({ID})/metrics", exports.MetricsHandler),
+)
 
 
-class ClustersHandler(APIHandler):
-    """``GET shoal/api/v1/clusters``: every live cluster of this user with its newest snapshot.
-
-    The request carries nothing that is acted upon. Which clusters there are, and where, is read from this
-    user's own connection files; an address is never taken from the page.
-    """
-
-    auth_resource = AUTH_RESOURCE
-
-    def initialize(self, reader: ClusterReader) -> None:
-        """Take what the handlers share."""
-        self._reader = reader
-
-    @web.authenticated
-    @authorized
-    async def get(self) -> None:
-        """Answer with ``{"clusters": [...]}``; clusters that do not answer are listed with a message."""
-        clusters = await self._reader.read()
-        self.set_header("Cache-Control", "no-store")
-        await self.finish(json.dumps({"clusters": clusters}))
-
-
-def make_handlers(base_url: str, reader: ClusterReader) -> list[tuple[str, type[APIHandler], dict[str, Any]]]:
+def make_handlers(base_url: str, services: Services) -> list[tuple[str, type[RequestHandler], dict[str, Any]]]:
     """Give the routes below the server's base URL."""
-    return [(url_path_join(base_url, "shoal", "api", "v1", "clusters"), ClustersHandler, {"reader": reader})]
+    return [
+        (url_path_join(base_url, "shoal", "api", "v1", route), handler, {"services": services})
+        for route, handler in ROUTES
+    ]

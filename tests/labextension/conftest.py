@@ -38,7 +38,7 @@ def register(jp_environ) -> Iterator[Callable[..., Connection]]:
     """Enter clusters into the registry as their drivers would; they count as alive until the test ends."""
     registrations = []
 
-    def enter(cluster_id: str, address: str, **fields: object) -> Connection:
+    def enter(cluster_id: str, address: str, tls_texts: dict[str, str] | None = None, **fields: object) -> Connection:
         connection = Connection(
             **{
                 "id": cluster_id,
@@ -53,7 +53,7 @@ def register(jp_environ) -> Iterator[Callable[..., Connection]]:
                 **fields,
             }
         )
-        registrations.append(registry.register(connection))
+        registrations.append(registry.register(connection, tls_texts))
         return connection
 
     yield enter

@@ -74,7 +74,13 @@ async def test_damaged_entry_hides_nothing(jp_fetch, register, jp_runtime_dir):
     damaged = registry.registry_directory() / "cluster-damaged"
     damaged.mkdir()
     (damaged / "connection.json").write_text("{")
+    good, bad = await fetch_clusters(jp_fetch)
+    assert (good["id"], bad["id"]) == ("cluster-good", "cluster-damaged")
+    assert bad["state"] == "unreachable" and "connection file cannot be read" in bad["message"]
+    # Nobody can use it, so it can be taken away.
+    await jp_fetch(*CLUSTERS, "cluster-damaged", method="DELETE")
     assert [cluster["id"] for cluster in await fetch_clusters(jp_fetch)] == ["cluster-good"]
+    assert not damaged.exists()
 
 
 @pytest.mark.parametrize("address", ["", "nonsense", "ftp://127.0.0.1:1", "tls://127.0.0.1:1", "tcp://"])

@@ -50,7 +50,8 @@ class Cluster:
     address
         Address of its Dask scheduler, for ``dask.distributed.Client`` or for ``shoal.init`` elsewhere.
     kind
-        ``embedded``, ``attached`` for a Dask cluster that runs by itself, or ``inline`` for none at all.
+        ``embedded``, ``attached`` for a Dask cluster that runs by itself, ``detached`` for one that was started without
+        a driver, or ``inline`` for none at all.
     """
 
     def __init__(self, session: Session | InlineSession) -> None:
@@ -539,7 +540,7 @@ def _join(address: Any, name: str | None, security: Security | None, timeout: fl
     portal = Portal()
     portal.start()
     try:
-        if known is None or known.kind != "embedded":
+        if known is None or known.kind == "attached":
             portal.call(install(where, secured, label, timeout), timeout + 1.0)
     except TimeoutError:
         portal.stop()
@@ -561,15 +562,42 @@ def _join(address: Any, name: str | None, security: Security | None, timeout: fl
             created=time.time(),
             notebook=_notebook(),
             python=sys.executable,
+            owner=owner.owner_id,
         )
         registration = registry.register(connection, pem_texts(secured))
-    if known is not None and known.kind == "embedded":
-        scaler: Scaler | None = HeadScaler(where, secured)
+    if known is not None and known.kind != "attached":
+        scaler: Scaler | None = HeadScaler(known.control or where, secured)
     else:
         scaler = None if isinstance(address, str) else find_scaler(address)
-    return Session(
-        owner.cluster_id, label, where, "attached", secured, portal, owner, None, registration, scaler=scaler
-    )
+    kind = "detached" if known is not None and known.kind == "detached" else "attached"
+    session = Session(owner.cluster_id, label, where, kind, secured, portal, owner, None, registration, scaler=scaler)
+    if registration is not None:
+        _answer_for(session, address)
+    return session
+
+
+def _answer_for(session: Session, dask_object: Any) -> None:
+    """Have others scale and stop the cluster through this driver, which alone has the object that can."""
+
+    def scale(num_nodes: int, timeout: float, force: bool) -> tuple[int, tuple[tuple[str, str], ...]]:
+        if session.scaler is None:
+            raise OptionError(
+                f"`{session.name}` was joined by its address: scale it where it was started.", option="num_nodes"
+            )
+        scaled = session.scaler.scale(num_nodes, timeout, force, session)
+        return scaled.num_nodes, scaled.kept
+
+    def stop() -> None:
+        cluster = getattr(dask_object, "cluster", None) or dask_object
+        if not callable(getattr(cluster, "scale", None)) or not callable(getattr(cluster, "close", None)):
+            raise OptionError(f"`{session.name}` was joined by its address: stop it where it was started.")
+        # The answer first: it goes through the cluster that ends.
+        closing = threading.Timer(0.2, cluster.close)
+        closing.daemon = True
+        closing.start()
+
+    session.owner.answers.add("scale", scale)
+    session.owner.answers.add("stop", stop)
 
 
 def _start_owner(address: str, security: Security, timeout: float, namespace: str) -> tuple[Portal, Owner]:

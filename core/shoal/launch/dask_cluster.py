@@ -66,8 +66,10 @@ def pem_texts(security: Security) -> dict[str, str]:
     return texts
 
 
-async def install(address: str, security: Security, name: str, timeout: float) -> None:
+async def install(address: str, security: Security, name: str, timeout: float, cluster_id: str = "") -> None:
     """Make sure that controller and node agents run in the Dask cluster at *address*.
+
+    A controller that is new gets *cluster_id*, or an id of its own.
 
     Raises
     ------
@@ -83,7 +85,7 @@ async def install(address: str, security: Security, name: str, timeout: float) -
             warnings.simplefilter("ignore", VersionMismatchWarning)
             await client
         await _check(client)
-        await client.register_plugin(ControllerPlugin(random_id("cluster"), name, pages=True))
+        await client.register_plugin(ControllerPlugin(cluster_id or random_id("cluster"), name, pages=True))
         await client.register_plugin(AgentPlugin())
     except VersionMismatchError:
         raise

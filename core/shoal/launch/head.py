@@ -19,12 +19,14 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import dask
 from distributed import Scheduler, Worker
 from distributed.security import Security
 
+from shoal.launch.control import STOP_OPERATION
 from shoal.launch.registry import Connection, register, registry_directory
 from shoal.launch.scaling import SCALE_OPERATION, HeadNodes
 from shoal.runtime import leftovers
@@ -35,6 +37,8 @@ from shoal.runtime.template_process import TemplateProcess, fork_template
 HOST = "127.0.0.1"
 #: Seconds for an orderly end, after which the process ends anyway (the template then cleans up).
 CLOSE_TIMEOUT = 5.0
+#: Seconds for the answer to whoever wants the end.
+STOP_DELAY = 0.1
 
 _DASK_CONFIG = {
     # No dashboard and no HTTP: nothing of ours listens without authentication.
@@ -50,6 +54,30 @@ async def run(config: dict[str, Any], template: TemplateProcess) -> None:
     """Be the embedded cluster until the driver is gone."""
     ended = asyncio.Event()
     watch_driver(config["pid"], ended)
+    async with local_cluster(config, template, ended) as connection:
+        print(json.dumps({"address": connection.address}), flush=True)
+        await ended.wait()
+
+
+@contextlib.asynccontextmanager
+async def local_cluster(
+    config: dict[str, Any],
+    template: TemplateProcess,
+    ended: asyncio.Event,
+    kind: str = "embedded",
+    operations: Mapping[str, Callable[..., Any]] | None = None,
+) -> AsyncIterator[Connection]:
+    """A cluster in this process, from where it is registered to where nothing of it is left.
+
+    Parameters
+    ----------
+    config
+        ``id``, ``pid`` (of whom it belongs to), and what :class:`shoal.launch.embedded.EmbeddedOptions` has.
+    ended
+        Set when the cluster is to end, because it was told to or because it is broken.
+    operations
+        What its scheduler answers in addition.
+    """
     cluster_id, name = config["id"], config["name"]
     scratch = tempfile.mkdtemp(prefix=f"shoal-{os.getuid()}-head-")
     leftovers.claim(scratch)
@@ -93,11 +121,13 @@ async def run(config: dict[str, Any], template: TemplateProcess) -> None:
         nodes = HeadNodes(controller_plugin.controller, lambda: make_worker({"num_gpus": 0.0}))
         stack.push_async_callback(nodes.close)
         scheduler.handlers[SCALE_OPERATION] = nodes.scale
+        scheduler.handlers[STOP_OPERATION] = stopper(ended, CLOSE_TIMEOUT)
+        scheduler.handlers.update(operations or {})
         connection = Connection(
             id=cluster_id,
             name=name,
             address=scheduler.address,
-            kind="embedded",
+            kind=kind,
             pid=config["pid"],
             host=socket.gethostname(),
             created=time.time(),
@@ -111,8 +141,19 @@ async def run(config: dict[str, Any], template: TemplateProcess) -> None:
         }
         registration = register(connection, tls)
         stack.callback(registration.remove)
-        print(json.dumps({"address": scheduler.address}), flush=True)
-        await ended.wait()
+        yield registration.connection
+
+
+def stopper(ended: asyncio.Event, limit: float) -> Callable[[], Awaitable[dict[str, Any]]]:
+    """Return what serves :data:`~shoal.launch.control.STOP_OPERATION`: the answer, and the end within *limit* s."""
+
+    async def stop() -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        loop.call_later(STOP_DELAY, ended.set)
+        loop.call_later(STOP_DELAY + limit, os._exit, 1)
+        return {"pid": os.getpid()}
+
+    return stop
 
 
 def watch_driver(pid: int, ended: asyncio.Event) -> None:

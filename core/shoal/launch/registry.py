@@ -33,9 +33,10 @@ class Connection:
     name: str
     #: Address of the Dask scheduler.
     address: str
-    #: ``embedded`` (lives and dies with its driver) or ``attached`` (a Dask cluster that a driver uses).
+    #: ``embedded`` (lives and dies with its driver), ``attached`` (a Dask cluster that a driver uses) or ``detached``
+    #: (lives without a driver, until it is stopped).
     kind: str
-    #: Process id of the driver.
+    #: Process id of the driver; of a detached cluster, of the process that keeps it.
     pid: int
     host: str
     #: Unix seconds.
@@ -45,6 +46,10 @@ class Connection:
     python: str
     #: Whether the directory holds TLS files.
     tls: bool = False
+    #: Where its keeper is told to scale or stop it (:mod:`shoal.launch.control`); "" for the scheduler's address.
+    control: str = ""
+    #: Id of the driver to ask that instead, of an attached cluster.
+    owner: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -115,8 +120,32 @@ def list_clusters() -> list[Connection]:
             if connection is not None:
                 found.append(connection)
     found.sort(key=lambda connection: connection.created)
-    # Several drivers may be attached to one cluster: it is listed once.
+    # Several drivers may be attached to one cluster: it is listed once, as what keeps it if there is such.
+    found.sort(key=lambda entry: entry.kind == "attached", reverse=True)
     return sorted({entry.address: entry for entry in reversed(found)}.values(), key=lambda entry: entry.created)
+
+
+def list_damaged() -> dict[str, str]:
+    """Return the entries whose connection file cannot be read: by id, what is wrong with it."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError):
+        for directory in registry_directory().iterdir():
+            if not directory.name.startswith(".") and directory.is_dir():
+                try:
+                    _parse(directory)
+                except FileNotFoundError:
+                    pass  # it is being removed
+                except (OSError, ValueError, TypeError) as error:
+                    found[directory.name] = (
+                        f"Its connection file cannot be read: {error}. It may be of another version of shoal."
+                    )
+    return found
+
+
+def remove_damaged(cluster_id: str) -> None:
+    """Remove an entry of :func:`list_damaged`."""
+    if cluster_id in list_damaged():
+        shutil.rmtree(registry_directory() / cluster_id, ignore_errors=True)
 
 
 def find(cluster_id: str) -> Connection | None:
@@ -131,10 +160,13 @@ def find_by_name(name: str) -> Connection | None:
     return next((c for c in reversed(list_clusters()) if name in (c.id, c.name, c.address)), None)
 
 
+def _parse(directory: Path) -> Connection:
+    return Connection(**json.loads((directory / _CONNECTION).read_text()))
+
+
 def _read(directory: Path) -> Connection | None:
     try:
-        fields = json.loads((directory / _CONNECTION).read_text())
-        connection = Connection(**fields)
+        connection = _parse(directory)
     except (OSError, ValueError, TypeError):
         return None
     if connection.host == socket.gethostname() and _is_dead(directory):

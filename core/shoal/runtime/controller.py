@@ -38,6 +38,8 @@ TICK = 1.0
 MAX_WAITING_ROWS = 20
 #: Leases that one answer lists at most: the newest.
 MAX_LEASE_ROWS = 10_000
+#: Characters of what a cluster's keeper has everybody told.
+MAX_NOTICE = 500
 
 
 class Controller:
@@ -335,6 +337,8 @@ class Controller:
                 return self._lease_rows()
             case "kill_actor":
                 self._directory.kill(str(details[0]), str(details[1]), restart=bool(details[2]))
+            case "notice":
+                self.view.event("notice", str(details[0])[:MAX_NOTICE], time.time())
             case "bundles":
                 found_group = self._machine.groups.get(str(details[0]))
                 shares = found_group.shares if found_group is not None else ()

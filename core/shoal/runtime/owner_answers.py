@@ -98,6 +98,10 @@ class OwnerAnswers:
             "failures": self._failures,
         }
 
+    def add(self, topic: str, function: Callable[..., Any]) -> None:
+        """Answer *topic* by a call of *function* in a thread of its own: it may block, and raise ShoalError."""
+        self._slow[topic] = function
+
     def serve(self, question: m.Ask) -> None:
         """Answer a question that the controller has passed on."""
         if question.topic == "explain":
