@@ -10,6 +10,7 @@
 #   make bench-scale the scheduler on a simulated cluster of 10,000 nodes
 #   make bench-notebook  what a remote cell costs over a bare task, and how soon the stop button works (1 minute)
 #   make bench-output  what printing in tasks costs, and what floods of it do to a page (2 minutes)
+#   make bench-panel   frames and memory of a page that shows 100 nodes and 10,000 tasks a second (2 minutes)
 #   make format      let ruff lay out the Python code
 #   make clean       remove what was built (`make clean-all`: the environment too)
 #
@@ -46,7 +47,7 @@ NODE_MODULES := labextension/node_modules/.shoal-lock.sha256
 PYTEST := $(BIN)/python -m pytest
 UNIT_TESTS := $(wildcard tests/core/unit tests/kernel/unit)
 
-.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale bench-notebook bench-output format clean clean-all setup setup-dev \
+.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale bench-notebook bench-output bench-panel format clean clean-all setup setup-dev \
 	chromium test-static test-unit test-js test-python test-labextension test-notebooks test-browser
 
 help:
@@ -120,6 +121,9 @@ bench-notebook: $(INSTALLED)
 
 bench-output: $(INSTALLED)
 	$(BIN)/python benchmarks/output/run.py | tee benchmarks/results/output.txt
+
+bench-panel: $(INSTALLED_DEV) chromium
+	$(BIN)/python benchmarks/panel/run.py | tee benchmarks/results/panel.txt
 
 bench-scale: $(INSTALLED)
 	$(BIN)/python benchmarks/scheduler_scale.py | tee benchmarks/results/scheduler_scale.txt

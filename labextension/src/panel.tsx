@@ -89,8 +89,9 @@ function PanelBody(options: IPanelOptions): React.JSX.Element {
   const { cluster } = store;
   const props: ISectionProps = { cluster, store, send, url, trans };
   const hasTold = (cluster?.snapshot ?? null) !== null;
+  const nothing = problem !== null && clusters.length === 0;
   const shown = sections.all.filter(
-    section => open.isShown(section.id) && (section.always === true || hasTold)
+    section => !nothing && open.isShown(section.id) && (section.always === true || hasTold)
   );
   return (
     <>

@@ -82,6 +82,101 @@ export function More({ hidden, trans }: { hidden: number; trans: TranslationBund
   return hidden > 0 ? <p className="shoal-More">{trans._n('and %1 more', 'and %1 more', hidden)}</p> : null;
 }
 
+/** A control with its label above it. The label is tied to it by id: a choice's options are not part of its name. */
+export function Field(props: {
+  label: string;
+  children: (id: string) => React.ReactElement;
+}): React.JSX.Element {
+  const id = React.useId();
+  return (
+    <div className="shoal-Field">
+      <label htmlFor={id}>{props.label}</label>
+      {props.children(id)}
+    </div>
+  );
+}
+
+/** One of several. */
+export function Choice(props: {
+  label: string;
+  value: string;
+  options: readonly (readonly [value: string, label: string])[];
+  change: (value: string) => void;
+}): React.JSX.Element {
+  return (
+    <Field label={props.label}>
+      {id => (
+        <select
+          id={id}
+          className="jp-mod-styled"
+          value={props.value}
+          onChange={event => {
+            props.change(event.target.value);
+          }}
+        >
+          {props.options.map(([value, label]) => (
+            <option key={value} value={value}>
+              {label}
+            </option>
+          ))}
+        </select>
+      )}
+    </Field>
+  );
+}
+
+/** A line of text, or a whole number from `least` up if that is given. */
+export function TextField(props: {
+  label: string;
+  value: string;
+  change: (value: string) => void;
+  placeholder?: string;
+  optional?: boolean;
+  least?: number;
+  search?: boolean;
+}): React.JSX.Element {
+  const isNumber = props.least !== undefined;
+  return (
+    <Field label={props.label}>
+      {id => (
+        <input
+          id={id}
+          type={isNumber ? 'number' : props.search === true ? 'search' : 'text'}
+          className="jp-mod-styled"
+          spellCheck={false}
+          required={props.optional !== true}
+          placeholder={props.placeholder}
+          min={props.least}
+          step={isNumber ? 1 : undefined}
+          value={props.value}
+          onChange={event => {
+            props.change(event.target.value);
+          }}
+        />
+      )}
+    </Field>
+  );
+}
+
+export function Check(props: {
+  label: string;
+  checked: boolean;
+  change: (checked: boolean) => void;
+}): React.JSX.Element {
+  return (
+    <label className="shoal-Check">
+      <input
+        type="checkbox"
+        checked={props.checked}
+        onChange={event => {
+          props.change(event.target.checked);
+        }}
+      />
+      <span>{props.label}</span>
+    </label>
+  );
+}
+
 export function Hint({ children }: { children: React.ReactNode }): React.JSX.Element {
   return <p className="shoal-Hint">{children}</p>;
 }

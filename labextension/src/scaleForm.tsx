@@ -2,7 +2,7 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import React from 'react';
 
 import type { ICluster } from './model';
-import { Failure, TextButton, useAction } from './parts';
+import { Check, Choice, Failure, TextButton, TextField, useAction } from './parts';
 import type { ISectionProps } from './sections';
 
 /** How many nodes a cluster has, or may have, and when it stops by itself. */
@@ -39,44 +39,37 @@ export function ScaleForm(props: {
         action.run(apply);
       }}
     >
-      <label className="shoal-Field">
-        <span>{trans.__('Change')}</span>
-        <select
-          className="jp-mod-styled"
-          value={mode}
-          onChange={event => {
-            setMode(event.target.value);
-            action.clear();
-          }}
-        >
-          <option value="fixed">{trans.__('number of nodes')}</option>
-          <option value="adaptive">{trans.__('adaptive: as many nodes as needed')}</option>
-          <option value="idle">{trans.__('stop when idle')}</option>
-        </select>
-      </label>
+      <Choice
+        label={trans.__('Change')}
+        value={mode}
+        options={[
+          ['fixed', trans.__('number of nodes')],
+          ['adaptive', trans.__('adaptive: as many nodes as needed')],
+          ['idle', trans.__('stop when idle')]
+        ]}
+        change={value => {
+          setMode(value);
+          action.clear();
+        }}
+      />
       {mode === 'fixed' && (
         <>
-          <NumberField label={trans.__('Nodes')} value={nodes} change={setNodes} least={0} />
-          <label className="shoal-Check">
-            <input
-              type="checkbox"
-              checked={force}
-              onChange={event => {
-                setForce(event.target.checked);
-              }}
-            />
-            <span>{trans.__('Do not wait for what runs on nodes that go')}</span>
-          </label>
+          <TextField label={trans.__('Nodes')} value={nodes} change={setNodes} least={0} />
+          <Check
+            label={trans.__('Do not wait for what runs on nodes that go')}
+            checked={force}
+            change={setForce}
+          />
         </>
       )}
       {mode === 'adaptive' && (
         <>
-          <NumberField label={trans.__('At least')} value={nodes} change={setNodes} least={0} />
-          <NumberField label={trans.__('At most')} value={most} change={setMost} least={1} />
+          <TextField label={trans.__('At least')} value={nodes} change={setNodes} least={0} />
+          <TextField label={trans.__('At most')} value={most} change={setMost} least={1} />
         </>
       )}
       {mode === 'idle' && (
-        <NumberField
+        <TextField
           label={trans.__('Minutes without work (0: never)')}
           value={minutes}
           change={setMinutes}
@@ -91,29 +84,5 @@ export function ScaleForm(props: {
       </div>
       <Failure action={action} />
     </form>
-  );
-}
-
-export function NumberField(props: {
-  label: string;
-  value: string;
-  change: (value: string) => void;
-  least: number;
-}): React.JSX.Element {
-  return (
-    <label className="shoal-Field">
-      <span>{props.label}</span>
-      <input
-        type="number"
-        className="jp-mod-styled"
-        required
-        min={props.least}
-        step={1}
-        value={props.value}
-        onChange={event => {
-          props.change(event.target.value);
-        }}
-      />
-    </label>
   );
 }

@@ -3,8 +3,7 @@ import React from 'react';
 
 import { readSpecs, type ISpec } from './answers';
 import { isRecord } from './model';
-import { Failure, Hint, TextButton, useAction, useAnswer } from './parts';
-import { NumberField } from './scaleForm';
+import { Choice, Failure, Field, Hint, TextButton, TextField, useAction, useAnswer } from './parts';
 import type { ISectionProps } from './sections';
 
 type Way = 'here' | 'address' | 'class' | `spec:${string}`;
@@ -46,6 +45,20 @@ export function StartForm(props: {
   const set = (change: Partial<IFields>): void => {
     setFields(old => ({ ...old, ...change }));
   };
+  const field = (
+    name: keyof IFields,
+    label: string,
+    more: { optional?: boolean; placeholder?: string; least?: number }
+  ): React.JSX.Element => (
+    <TextField
+      label={label}
+      value={fields[name]}
+      change={value => {
+        set({ [name]: value });
+      }}
+      {...more}
+    />
+  );
   return (
     <form
       className="shoal-Form"
@@ -59,58 +72,50 @@ export function StartForm(props: {
         });
       }}
     >
-      <label className="shoal-Field">
-        <span>{trans.__('Where')}</span>
-        <select
-          className="jp-mod-styled"
-          autoFocus
-          value={way}
-          onChange={event => {
-            setWay(event.target.value as Way);
-            action.clear();
-          }}
-        >
-          <option value="here">{trans.__('on this machine')}</option>
-          {specs.value?.map(spec => (
-            <option key={spec.name} value={`spec:${spec.name}`}>
-              {trans.__('spec “%1”', spec.name)}
-            </option>
-          ))}
-          <option value="address">{trans.__('a Dask cluster that runs, by its address')}</option>
-          <option value="class">{trans.__('a new Dask cluster, by its class')}</option>
-        </select>
-      </label>
-      <TextField label={trans.__('Name')} value={fields.name} change={name => { set({ name }); }} optional />
-      {way === 'here' && (
-        <NumberField
-          label={trans.__('Nodes')}
-          value={fields.nodes}
-          change={nodes => {
-            set({ nodes });
-          }}
-          least={1}
-        />
+      <Choice
+        label={trans.__('Where')}
+        value={way}
+        options={[
+          ['here', trans.__('on this machine')],
+          ...(specs.value ?? []).map(
+            spec => [`spec:${spec.name}`, trans.__('spec “%1”', spec.name)] as const
+          ),
+          ['address', trans.__('a Dask cluster that runs, by its address')],
+          ['class', trans.__('a new Dask cluster, by its class')]
+        ]}
+        change={value => {
+          setWay(value as Way);
+          action.clear();
+        }}
+      />
+      {field('name', trans.__('Name'), { optional: true })}
+      {way === 'here' && field('nodes', trans.__('Nodes'), { least: 1 })}
+      {way === 'address' && (
+        <>
+          {field('address', trans.__('Address'), { placeholder: 'tls://10.0.0.4:8786' })}
+          <Hint>{trans.__('With TLS: paths of three files on the machine of the Jupyter server.')}</Hint>
+          {field('ca', trans.__('CA'), { optional: true })}
+          {field('cert', trans.__('Certificate'), { optional: true })}
+          {field('key', trans.__('Key'), { optional: true })}
+        </>
       )}
-      {way === 'address' && <AddressFields fields={fields} set={set} trans={trans} />}
       {way === 'class' && (
         <>
-          <TextField
-            label={trans.__('Class')}
-            value={fields.cluster_class}
-            change={cluster_class => { set({ cluster_class }); }}
-          />
-          <label className="shoal-Field">
-            <span>{trans.__('Options, as JSON')}</span>
-            <textarea
-              className="jp-mod-styled"
-              rows={4}
-              spellCheck={false}
-              value={fields.options}
-              onChange={event => {
-                set({ options: event.target.value });
-              }}
-            />
-          </label>
+          {field('cluster_class', trans.__('Class'), {})}
+          <Field label={trans.__('Options, as JSON')}>
+            {id => (
+              <textarea
+                id={id}
+                className="jp-mod-styled"
+                rows={4}
+                spellCheck={false}
+                value={fields.options}
+                onChange={event => {
+                  set({ options: event.target.value });
+                }}
+              />
+            )}
+          </Field>
         </>
       )}
       {named && <SpecNote spec={named} trans={trans} />}
@@ -138,53 +143,6 @@ function SpecNote({ spec, trans }: { spec: ISpec; trans: TranslationBundle }): R
     );
   }
   return spec.what ? <Hint>{trans.__('It starts: %1', spec.what)}</Hint> : null;
-}
-
-function AddressFields(props: {
-  fields: IFields;
-  set: (change: Partial<IFields>) => void;
-  trans: TranslationBundle;
-}): React.JSX.Element {
-  const { fields, set, trans } = props;
-  return (
-    <>
-      <TextField
-        label={trans.__('Address')}
-        value={fields.address}
-        placeholder="tls://10.0.0.4:8786"
-        change={address => { set({ address }); }}
-      />
-      <Hint>{trans.__('With TLS: paths of three files on the machine of the Jupyter server.')}</Hint>
-      <TextField label={trans.__('CA')} value={fields.ca} change={ca => { set({ ca }); }} optional />
-      <TextField label={trans.__('Certificate')} value={fields.cert} change={cert => { set({ cert }); }} optional />
-      <TextField label={trans.__('Key')} value={fields.key} change={key => { set({ key }); }} optional />
-    </>
-  );
-}
-
-function TextField(props: {
-  label: string;
-  value: string;
-  change: (value: string) => void;
-  placeholder?: string;
-  optional?: boolean;
-}): React.JSX.Element {
-  return (
-    <label className="shoal-Field">
-      <span>{props.label}</span>
-      <input
-        type="text"
-        className="jp-mod-styled"
-        spellCheck={false}
-        required={!props.optional}
-        placeholder={props.placeholder}
-        value={props.value}
-        onChange={event => {
-          props.change(event.target.value);
-        }}
-      />
-    </label>
-  );
 }
 
 /** The spec that the form describes, see `shoal/launch/specs.py`; raises `Error` with words for the user. */

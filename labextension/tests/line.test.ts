@@ -9,10 +9,9 @@ describe('Line', () => {
   let events: string[];
   let line: Line;
 
-  beforeEach(context => {
+  beforeEach(() => {
     mock.timers.reset();
     mock.timers.enable({ apis: ['setTimeout'] });
-    void context;
     sockets = [];
     events = [];
     line = new Line(

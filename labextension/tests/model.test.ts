@@ -145,7 +145,7 @@ describe('reduce, told', () => {
 
   test('what is told of clusters that are not listed is ignored', () => {
     const state = tell(initialState, listed);
-    assert.deepEqual(tell(state, { ...shown, cluster: 'cluster-9' } as ServerMessage).clusters, state.clusters);
+    assert.deepEqual(tell(state, { ...shown, cluster: 'cluster-9' }).clusters, state.clusters);
   });
 
   test('a cluster that ended stays with its last data until somebody has seen it', () => {

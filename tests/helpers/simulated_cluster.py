@@ -146,9 +146,7 @@ class SimulatedCluster:
             ],
         }
 
-    def _count(
-        self, function: str, queued: int = 0, finished: int = 0, failed: int = 0, seconds: float = 0.0
-    ) -> None:
+    def _count(self, function: str, queued: int = 0, finished: int = 0, failed: int = 0, seconds: float = 0.0) -> None:
         row = (self.cell, function, queued, 0, finished, failed, 0, seconds)
         self._view.owner_counts("driver-1", (row,), self.now)
 

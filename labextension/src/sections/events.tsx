@@ -1,7 +1,7 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import React from 'react';
 
-import { Hint, More } from '../parts';
+import { Choice, Hint, More } from '../parts';
 import type { IPanelSection, ISectionProps } from '../sections';
 import type { IEvent } from '../snapshot';
 
@@ -31,23 +31,12 @@ function Events({ cluster, trans }: ISectionProps): React.JSX.Element {
   return (
     <>
       {kinds.length > 1 && (
-        <label className="shoal-Field">
-          <span>{trans.__('Show')}</span>
-          <select
-            className="jp-mod-styled"
-            value={kind}
-            onChange={event => {
-              setKind(event.target.value);
-            }}
-          >
-            <option value="">{trans.__('all events')}</option>
-            {kinds.map(one => (
-              <option key={one} value={one}>
-                {one}
-              </option>
-            ))}
-          </select>
-        </label>
+        <Choice
+          label={trans.__('Show')}
+          value={kind}
+          options={[['', trans.__('all events')], ...kinds.map(one => [one, one] as const)]}
+          change={setKind}
+        />
       )}
       <ol className="shoal-Events" aria-label={trans.__('Events, the newest first')}>
         {shown.slice(0, MOST_EVENTS).map(event => (

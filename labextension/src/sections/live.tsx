@@ -94,9 +94,9 @@ function Curves({ snapshot, trans }: { snapshot: ISnapshot; trans: TranslationBu
         most={most}
       />
       <Sparkline
-        label={trans.__('Received/s')}
+        label={trans.__('Received')}
         values={of('received_per_second')}
-        format={formatBytes}
+        format={value => trans.__('%1/s', formatBytes(value))}
         most={most}
       />
     </div>

@@ -2,7 +2,7 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import React from 'react';
 
 import { readExecutors, readLog, type ILogLine } from '../answers';
-import { Hint, useAnswer } from '../parts';
+import { Check, Choice, Hint, TextField, useAnswer } from '../parts';
 import type { IPanelSection, ISectionProps } from '../sections';
 import type { ISnapshot } from '../snapshot';
 
@@ -74,63 +74,29 @@ function Logs({ cluster, send, trans }: ISectionProps): React.JSX.Element {
   const functions = [...new Set(lines.map(line => line.function).filter(Boolean))].sort();
   return (
     <div className="shoal-Logs">
-      <label className="shoal-Field">
-        <span>{trans.__('Log of')}</span>
-        <select
-          className="jp-mod-styled"
-          value={source.source}
-          onChange={event => {
-            setChosen(event.target.value);
-          }}
-        >
-          {sources.map(one => (
-            <option key={one.source} value={one.source}>
-              {one.label}
-            </option>
-          ))}
-        </select>
-      </label>
-      <label className="shoal-Field">
-        <span>{trans.__('Filter')}</span>
-        <input
-          type="search"
-          className="jp-mod-styled"
-          value={filter}
-          placeholder={trans.__('text in the line')}
-          onChange={event => {
-            setFilter(event.target.value);
-          }}
-        />
-      </label>
+      <Choice
+        label={trans.__('Log of')}
+        value={source.source}
+        options={sources.map(one => [one.source, one.label] as const)}
+        change={setChosen}
+      />
+      <TextField
+        label={trans.__('Filter')}
+        value={filter}
+        placeholder={trans.__('text in the line')}
+        search
+        optional
+        change={setFilter}
+      />
       {functions.length > 1 && (
-        <label className="shoal-Field">
-          <span>{trans.__('Task')}</span>
-          <select
-            className="jp-mod-styled"
-            value={task}
-            onChange={event => {
-              setTask(event.target.value);
-            }}
-          >
-            <option value="">{trans.__('all')}</option>
-            {functions.map(name => (
-              <option key={name} value={name}>
-                {name}
-              </option>
-            ))}
-          </select>
-        </label>
-      )}
-      <label className="shoal-Check">
-        <input
-          type="checkbox"
-          checked={follow}
-          onChange={event => {
-            setFollow(event.target.checked);
-          }}
+        <Choice
+          label={trans.__('Task')}
+          value={task}
+          options={[['', trans.__('all')], ...functions.map(name => [name, name] as const)]}
+          change={setTask}
         />
-        <span>{trans.__('Follow')}</span>
-      </label>
+      )}
+      <Check label={trans.__('Follow')} checked={follow} change={setFollow} />
       {failed && (
         <p className="shoal-Failure" role="alert">
           {failed}
