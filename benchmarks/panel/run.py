@@ -166,7 +166,8 @@ def main() -> None:
             with browser.new_context(viewport={"width": 1280, "height": 800}) as context:
                 rounds.append(measure(context.new_page(), url, options.seconds))
     print(
-        f"{NODES} nodes, {TASKS_PER_SECOND:,} tasks/s, {FUNCTIONS} functions, changes at {RATE:g} Hz, grid at {RATE / 2:g} Hz\n"
+        f"{NODES} nodes, {TASKS_PER_SECOND:,} tasks/s of {FUNCTIONS} functions; changes at {RATE:g} Hz, "
+        f"the grid at {RATE / 2:g} Hz\n"
         f"Python {platform.python_version()}, {os.cpu_count()} CPUs, {options.rounds} rounds of {options.seconds:g} s: "
         "median (least to most)\n"
     )

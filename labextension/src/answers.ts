@@ -237,12 +237,14 @@ export function readExplanation(answer: unknown): IExplanation | null {
   };
 }
 
+/** The named specs, without the server's own `local`: the form has its own words for that. */
 export function readSpecs(answer: unknown): ISpec[] {
-  return rowsOf(answer, ['name']).map(row => {
+  const rows = rowsOf(answer, ['name']).filter(row => row.name !== 'local');
+  return rows.map(row => {
     const about = isRecord(row.spec) ? row.spec : row;
     return {
       name: text(row, 'name'),
-      what: text(about, 'cluster_class') || text(about, 'address') || text(about, 'kind'),
+      what: text(row, 'description') || text(about, 'cluster_class') || text(about, 'address'),
       problem: text(row, 'problem', 'message')
     };
   });

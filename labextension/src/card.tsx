@@ -5,13 +5,12 @@ import React from 'react';
 
 import { formatBytes, formatNumber, formatSeconds, ratio } from './format';
 import { Meter } from './meter';
-import { displayName, isStale, ownerName, totals, type ICluster } from './model';
+import { displayName, isRecord, isStale, ownerName, totals, type ICluster } from './model';
 import { AskingButton, Failure, Fold, IconButton, TextButton, useAction, useAnswer, useNow } from './parts';
 import { ScaleForm } from './scaleForm';
 import type { IClusterActions } from './sections/clusters';
 import type { ISectionProps } from './sections';
 import type { ISnapshot } from './snapshot';
-import { isRecord } from './model';
 
 export interface ICardProps extends Pick<ISectionProps, 'store' | 'send' | 'trans'> {
   cluster: ICluster;
@@ -69,7 +68,7 @@ export function ClusterCard(props: ICardProps): React.JSX.Element {
             }}
           />
         )}
-        {(running || cluster.state === 'unreachable') && (
+        {(running || cluster.state === 'unreachable') && cluster.kind !== 'unreadable' && (
           <IconButton
             icon={addBelowIcon}
             label={trans.__('Insert a cell that connects to %1', name)}
@@ -88,6 +87,7 @@ export function ClusterCard(props: ICardProps): React.JSX.Element {
       <Age cluster={cluster} trans={trans} />
       <Failure action={action} />
       {cluster.state === 'starting' && <Starting {...props} />}
+      {cluster.state === 'ended' && cluster.listed && snapshot === null && <StartLog {...props} open={false} />}
       {snapshot && (
         <>
           <Usage snapshot={snapshot} trans={trans} />
@@ -101,9 +101,13 @@ export function ClusterCard(props: ICardProps): React.JSX.Element {
           <TextButton
             label={trans.__('Remove %1 from the list', name)}
             onClick={() => {
-              // the server may hold a stale entry of it; what matters here is the list
-              store.forget(cluster.id);
-              props.send('DELETE', ['clusters', cluster.id]).catch(() => undefined);
+              action.run(async () => {
+                if (cluster.listed) {
+                  // a start that failed
+                  await props.send('DELETE', ['starts', cluster.id]);
+                }
+                store.forget(cluster.id);
+              });
             }}
           >
             {trans.__('Remove from the list')}
@@ -125,21 +129,29 @@ function Age({ cluster, trans }: { cluster: ICluster; trans: TranslationBundle }
   ) : null;
 }
 
-/** The start of a cluster: its log, and a way to give it up. */
-function Starting({ cluster, send, trans }: ICardProps): React.JSX.Element {
-  const action = useAction();
-  const second = Math.round(useNow(true));
+/** What the process that starts a cluster has printed. */
+function StartLog({ cluster, send, trans, open }: ICardProps & { open: boolean }): React.JSX.Element {
+  const second = Math.round(useNow(cluster.state === 'starting'));
   const { value } = useAnswer(() => send('GET', ['starts', cluster.id]), cluster.id, second, 1000);
   const found = isRecord(value) ? value : {};
   const log = Array.isArray(found.log) ? found.log.join('\n') : typeof found.log === 'string' ? found.log : '';
   return (
+    <Fold title={trans.__('Log of the start')} open={open}>
+      <pre className="shoal-StartLog" tabIndex={0} aria-label={trans.__('Log of the start')}>
+        {log || trans.__('Nothing yet.')}
+      </pre>
+    </Fold>
+  );
+}
+
+/** The start of a cluster: its log, and a way to give it up. */
+function Starting(props: ICardProps): React.JSX.Element {
+  const { cluster, send, trans } = props;
+  const action = useAction();
+  return (
     <>
       <div className="shoal-Busy" role="progressbar" aria-label={trans.__('Starting')} />
-      <Fold title={trans.__('Log of the start')} open={true}>
-        <pre className="shoal-StartLog" tabIndex={0} aria-label={trans.__('Log of the start')}>
-          {log || trans.__('Nothing yet.')}
-        </pre>
-      </Fold>
+      <StartLog {...props} open={true} />
       <div className="shoal-Buttons">
         <TextButton
           disabled={action.busy}
@@ -226,6 +238,9 @@ function describeState(cluster: ICluster, trans: TranslationBundle): { kind: str
 function describeOrigin(cluster: ICluster, trans: TranslationBundle): string {
   const { snapshot } = cluster;
   const parts = [ownerName(cluster) || (cluster.pid > 0 ? trans.__('process %1', cluster.pid) : '')];
+  if (cluster.kind === 'detached') {
+    parts.push(trans.__('runs by itself'));
+  }
   if (cluster.kind === 'attached' && cluster.state !== 'starting') {
     parts.push(trans.__('on a Dask cluster'));
   }

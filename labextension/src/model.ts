@@ -22,7 +22,8 @@ export interface ICluster {
   id: string;
   name: string;
   address: string;
-  kind: 'embedded' | 'attached';
+  /** `embedded` in its driver's life, `attached` to a Dask cluster, `detached` from any driver; else its entry is damaged. */
+  kind: 'embedded' | 'attached' | 'detached' | 'unreadable';
   pid: number;
   host: string;
   created: number;
@@ -35,6 +36,8 @@ export interface ICluster {
   /** When the snapshot came, in seconds by this page's clock; 0 without one. */
   seen: number;
   grid: IGrid | null;
+  /** Whether the server lists it; one that ended is kept longer. */
+  listed: boolean;
 }
 
 /** Why there is nothing new; each kind has its own words and its own advice in the panel. */
@@ -215,8 +218,8 @@ function merge(known: readonly ICluster[], rows: readonly Json[], now: number): 
     return { ...base, ...rest, ...(isRecord(snapshot) ? reading(snapshot, now) : {}) } as ICluster;
   });
   const ids = new Set(listed.map(one => one.id));
-  const ended = known.filter(one => one.state === 'ended' && !ids.has(one.id));
-  return sortClusters([...listed, ...ended]);
+  const ended = known.filter(one => one.state === 'ended' && one.snapshot !== null && !ids.has(one.id));
+  return sortClusters([...listed, ...ended.map(one => ({ ...one, listed: false }))]);
 }
 
 const blank: Omit<ICluster, 'id' | 'state'> = {
@@ -231,7 +234,8 @@ const blank: Omit<ICluster, 'id' | 'state'> = {
   message: '',
   snapshot: null,
   seen: 0,
-  grid: null
+  grid: null,
+  listed: true
 };
 
 const NO_COUNTS = { queued: 0, running: 0, finished: 0, failed: 0, cancelled: 0, seconds: 0 };

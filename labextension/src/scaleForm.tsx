@@ -1,7 +1,7 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import React from 'react';
 
-import type { ICluster } from './model';
+import { isRecord, type ICluster } from './model';
 import { Check, Choice, Failure, TextButton, TextField, useAction } from './parts';
 import type { ISectionProps } from './sections';
 
@@ -20,6 +20,7 @@ export function ScaleForm(props: {
   const [most, setMost] = React.useState(String(Math.max(1, now)));
   const [minutes, setMinutes] = React.useState('60');
   const [force, setForce] = React.useState(false);
+  const [reasons, setReasons] = React.useState<readonly string[]>([]);
   const apply = async (): Promise<void> => {
     const body =
       mode === 'fixed'
@@ -27,8 +28,13 @@ export function ScaleForm(props: {
         : mode === 'adaptive'
           ? { adaptive: { minimum: Number(nodes), maximum: Number(most) } }
           : { idle_stop: 60 * Number(minutes) };
-    await send('PATCH', ['clusters', cluster.id], body);
-    close();
+    const answer = await send('PATCH', ['clusters', cluster.id], body);
+    const kept = isRecord(answer) && Array.isArray(answer.kept) ? answer.kept.filter(isRecord) : [];
+    if (kept.length > 0) {
+      setReasons(kept.map(one => trans.__('%1 stays: %2', String(one.node), String(one.why))));
+    } else {
+      close();
+    }
   };
   return (
     <form
@@ -44,8 +50,13 @@ export function ScaleForm(props: {
         value={mode}
         options={[
           ['fixed', trans.__('number of nodes')],
-          ['adaptive', trans.__('adaptive: as many nodes as needed')],
-          ['idle', trans.__('stop when idle')]
+          // only what keeps a cluster without a driver can do the rest
+          ...(cluster.kind === 'detached'
+            ? [
+                ['adaptive', trans.__('adaptive: as many nodes as needed')] as const,
+                ['idle', trans.__('stop when idle')] as const
+              ]
+            : [])
         ]}
         change={value => {
           setMode(value);
@@ -83,6 +94,13 @@ export function ScaleForm(props: {
         <TextButton onClick={close}>{trans.__('Close')}</TextButton>
       </div>
       <Failure action={action} />
+      {reasons.length > 0 && (
+        <ul className="shoal-Note" role="status">
+          {reasons.map(reason => (
+            <li key={reason}>{reason}</li>
+          ))}
+        </ul>
+      )}
     </form>
   );
 }

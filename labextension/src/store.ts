@@ -200,7 +200,9 @@ export class ClusterStore implements IClusterStore {
     if (!this._line.isUp || !this._isActive) {
       return;
     }
-    const running = this._state.clusters.filter(one => one.state === 'running' || one.state === 'unreachable');
+    const running = this._state.clusters.filter(
+      one => one.kind !== 'unreadable' && (one.state === 'running' || one.state === 'unreachable')
+    );
     const first = this.cluster;
     const ids = running.map(one => one.id).filter(id => id !== first?.id);
     const clusters = (first && running.includes(first) ? [first.id, ...ids] : ids).slice(0, MOST_WATCHED);

@@ -61,6 +61,7 @@ test('an explanation has the explanations of its causes', () => {
 test('specs say what they start, or what is wrong with them', () => {
   const specs = readSpecs({
     specs: [
+      { name: 'local', description: 'on this machine', problem: '' },
       { name: 'a', spec: { cluster_class: 'dask.distributed.LocalCluster' }, problem: '' },
       { name: 'b', spec: null, problem: 'line 3: there is no key `nods`.' }
     ]

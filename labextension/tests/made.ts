@@ -24,7 +24,7 @@ export function makeRow(parts: Record<string, unknown> = {}): Record<string, unk
 }
 
 export function makeCluster(parts: Partial<ICluster> = {}): ICluster {
-  return { ...makeRow(), snapshot: null, seen: 0, grid: null, ...parts } as ICluster;
+  return { ...makeRow(), snapshot: null, seen: 0, grid: null, listed: true, ...parts } as ICluster;
 }
 
 export function makeNode(parts: Partial<INode> = {}): INode {

@@ -80,7 +80,7 @@ class SimulatedCluster:
             "id": self.id,
             "name": self.name,
             "address": "tls://127.0.0.1:8786",
-            "kind": "attached",
+            "kind": "detached",
             "pid": 4242,
             "host": "here",
             "created": 1_000_000.0,

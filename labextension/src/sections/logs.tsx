@@ -2,7 +2,8 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import React from 'react';
 
 import { readExecutors, readLog, type ILogLine } from '../answers';
-import { Check, Choice, Hint, TextField, useAnswer } from '../parts';
+import { isRecord } from '../model';
+import { Check, Choice, Failure, Hint, TextButton, TextField, useAction, useAnswer } from '../parts';
 import type { IPanelSection, ISectionProps } from '../sections';
 import type { ISnapshot } from '../snapshot';
 
@@ -23,6 +24,7 @@ export function makeLogsSection(trans: TranslationBundle): IPanelSection {
 
 /** Whose log is shown: the node to ask, and the executor or actor there. */
 interface ISource {
+  isExecutor: boolean;
   node: string;
   source: string;
   label: string;
@@ -34,11 +36,13 @@ function sourcesOf(answer: unknown, snapshot: ISnapshot | null, trans: Translati
     .map(actor => ({
       node: actor.node,
       source: actor.id,
+      isExecutor: false,
       label: trans.__('actor %1', `${actor.name || actor.class_name} (${actor.id})`)
     }));
   const executors = readExecutors(answer).map(one => ({
     node: one.node,
     source: one.id,
+    isExecutor: true,
     label: trans.__('executor %1', one.actor ? `${one.id} (${one.actor})` : one.id)
   }));
   return [...actors, ...executors];
@@ -97,6 +101,9 @@ function Logs({ cluster, send, trans }: ISectionProps): React.JSX.Element {
         />
       )}
       <Check label={trans.__('Follow')} checked={follow} change={setFollow} />
+      {source.isExecutor && cluster?.state === 'running' && (
+        <Stack key={source.source} cluster={id} node={source.node} executor={source.source} send={send} trans={trans} />
+      )}
       {failed && (
         <p className="shoal-Failure" role="alert">
           {failed}
@@ -116,6 +123,44 @@ function Logs({ cluster, send, trans }: ISectionProps): React.JSX.Element {
         ))}
       </div>
     </div>
+  );
+}
+
+/** What an executor does right now, line by line of its stack. */
+function Stack(props: {
+  cluster: string;
+  node: string;
+  executor: string;
+  send: ISectionProps['send'];
+  trans: TranslationBundle;
+}): React.JSX.Element {
+  const { cluster, node, executor, send, trans } = props;
+  const action = useAction();
+  const [stack, setStack] = React.useState('');
+  return (
+    <>
+      <div className="shoal-Buttons">
+        <TextButton
+          label={trans.__('Show what %1 does right now', executor)}
+          disabled={action.busy}
+          onClick={() => {
+            action.run(async () => {
+              const answer = await send('GET', ['clusters', cluster, 'stack'], undefined, { node, executor });
+              const found = isRecord(answer) && typeof answer.stack === 'string' ? answer.stack : '';
+              setStack(found || trans.__('It does nothing.'));
+            });
+          }}
+        >
+          {trans.__('Stack')}
+        </TextButton>
+      </div>
+      {stack && (
+        <pre className="shoal-Traceback" tabIndex={0} aria-label={trans.__('Stack of %1', executor)}>
+          {stack}
+        </pre>
+      )}
+      <Failure action={action} />
+    </>
   );
 }
 
