@@ -94,7 +94,7 @@ export class PlacementChip extends ReactWidget {
             </option>
           ))}
           <option value={OTHER}>
-            {known >= 0 ? trans.__('other options…') : trans.__('%%remote %1', options ?? '')}
+            {known >= 0 ? trans.__('other options…') : `%%remote ${options ?? ''}`}
           </option>
         </select>
       </>
@@ -112,7 +112,7 @@ export class PlacementChip extends ReactWidget {
   }
 
   private _ask(options: string): void {
-    const question = this._trans.__('Options, as after %%remote:');
+    const question = this._trans.__('Options, as after %1:', '%%remote');
     void InputDialog.getText({ title: question, text: options, placeholder: '--on label:zone=a' }).then(given => {
       if (given.button.accept && given.value !== null) {
         this._place(given.value);

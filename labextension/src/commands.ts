@@ -123,10 +123,11 @@ export function addNotebookCommands(
 }
 
 function findCluster(store: IClusterStore, args: ReadonlyPartialJSONObject) {
-  const { clusters } = store.state;
-  return args.cluster === undefined
-    ? (store.cluster ?? undefined)
-    : clusters.find(one => one.id === args.cluster);
+  const found =
+    args.cluster === undefined
+      ? store.cluster
+      : store.state.clusters.find(one => one.id === args.cluster);
+  return found?.state === 'running' || found?.state === 'unreachable' ? found : undefined;
 }
 
 function kernelOf(tracker: INotebookTracker): Kernel.IKernelConnection | null {
