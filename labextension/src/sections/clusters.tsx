@@ -1,5 +1,4 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
-import { addBelowIcon } from '@jupyterlab/ui-components';
 import React from 'react';
 
 import { ClusterCard } from '../card';
@@ -93,7 +92,7 @@ function Empty({ actions, trans }: { actions: IClusterActions; trans: Translatio
       <p className="shoal-Empty-title">{trans.__('No cluster is running')}</p>
       <p>
         {trans.__(
-          'Start one from a notebook. It appears here within seconds, with its nodes, tasks and actors.'
+          'Start one from a notebook, or with the button below. It appears here within seconds, with its nodes, tasks and actors.'
         )}
       </p>
       <pre aria-label={trans.__('Code that starts a cluster')}>{'%load_ext shoal\nimport shoal\nshoal.init()'}</pre>
@@ -104,7 +103,6 @@ function Empty({ actions, trans }: { actions: IClusterActions; trans: Translatio
           actions.insertStart();
         }}
       >
-        <addBelowIcon.react tag="span" elementSize="normal" className="shoal-Empty-add" />
         {actions.hasNotebook() ? trans.__('Insert into notebook') : trans.__('Insert into new notebook')}
       </button>
     </div>
