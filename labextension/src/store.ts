@@ -79,7 +79,11 @@ export class ClusterStore implements IClusterStore {
     this._line = new Line(options.open, {
       up: () => {
         this._watched = '';
-        this._tellWhatToWatch();
+        if (this._isActive) {
+          this._tellWhatToWatch();
+        } else {
+          this._line.send({ type: 'pause' });
+        }
       },
       text: text => {
         this._receive(text);

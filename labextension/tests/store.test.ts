@@ -159,6 +159,14 @@ describe('ClusterStore', () => {
     mock.timers.tick(60_000);
     await settle();
     assert.equal(looks, 0, 'asked though nobody watches');
+    socket().accept();
+    assert.deepEqual(socket().heard, [{ type: 'pause' }], 'a line that is back while nobody watches');
+    store.watch();
+    greet(makeRow());
+    assert.deepEqual(
+      socket().heard.map(message => message.type),
+      ['pause', 'resume', 'watch', 'watch']
+    );
   });
 
   test('begins anew when what is told does not fit what is known', () => {
