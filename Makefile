@@ -11,6 +11,7 @@
 #   make bench-notebook  what a remote cell costs over a bare task, and how soon the stop button works (1 minute)
 #   make bench-observe  what watching, recording and logging cost, and how long questions take (3 minutes)
 #   make bench-output  what printing in tasks costs, and what floods of it do to a page (2 minutes)
+#   make bench-panel   frames and memory of a page that shows 100 nodes and 10,000 tasks a second (2 minutes)
 #   make format      let ruff lay out the Python code
 #   make clean       remove what was built (`make clean-all`: the environment too)
 #
@@ -50,8 +51,8 @@ UNIT_TESTS := $(wildcard tests/core/unit tests/kernel/unit)
 # What tests and benchmarks start is no cluster that somebody wants to look at later.
 test% bench% chaos check: export SHOAL_EVENT_LOG := $(abspath build)/logs
 
-.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale bench-notebook bench-observe bench-output format clean clean-all setup setup-dev \
-	chromium test-static test-unit test-js test-python test-ipykernel-6 test-labextension test-notebooks test-browser
+.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale bench-notebook bench-observe bench-output bench-panel format clean \
+	clean-all setup setup-dev chromium test-static test-unit test-js test-python test-ipykernel-6 test-labextension test-notebooks test-browser
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -127,6 +128,9 @@ bench-observe: $(INSTALLED)
 
 bench-output: $(INSTALLED)
 	$(BIN)/python benchmarks/output/run.py | tee benchmarks/results/output.txt
+
+bench-panel: $(INSTALLED_DEV) chromium
+	$(BIN)/python benchmarks/panel/run.py | tee benchmarks/results/panel.txt
 
 bench-scale: $(INSTALLED)
 	$(BIN)/python benchmarks/scheduler_scale.py | tee benchmarks/results/scheduler_scale.txt

@@ -1,143 +1,282 @@
 import { Time } from '@jupyterlab/coreutils';
 import type { TranslationBundle } from '@jupyterlab/translation';
-import { addBelowIcon, caretRightIcon } from '@jupyterlab/ui-components';
+import { addBelowIcon, linkIcon } from '@jupyterlab/ui-components';
 import React from 'react';
 
+import { formatBytes, formatNumber, formatSeconds, ratio } from './format';
 import { Meter } from './meter';
-import {
-  displayName,
-  formatBytes,
-  formatNumber,
-  groupActors,
-  notableFunctions,
-  ownerName,
-  ratio,
-  totals,
-  type ICluster,
-  type INode,
-  type ISnapshot
-} from './model';
+import { displayName, isRecord, isStale, ownerName, totals, type ICluster } from './model';
+import { AskingButton, Failure, Fold, IconButton, TextButton, useAction, useAnswer, useNow } from './parts';
+import { ScaleForm } from './scaleForm';
+import type { IClusterActions } from './sections/clusters';
+import type { ISectionProps } from './sections';
+import type { ISnapshot } from './snapshot';
 
-/** Longer lists say how many more there are: the panel must stay quick with a thousand nodes. */
-const MOST_NODES = 50;
-const MOST_FUNCTIONS = 8;
-const MOST_ACTORS = 20;
-
-interface IPart {
-  snapshot: ISnapshot;
-  trans: TranslationBundle;
-}
-
-export interface ICardProps {
+export interface ICardProps extends Pick<ISectionProps, 'store' | 'send' | 'trans'> {
   cluster: ICluster;
-  trans: TranslationBundle;
-  /** Put the connecting cell into the notebook; null where there is no notebook to put it into. */
-  insertConnect: (() => void) | null;
+  /** Whether the other sections show this cluster. */
+  shown: boolean;
+  /** Whether there is no other. */
+  alone: boolean;
+  actions: IClusterActions;
 }
 
-/** Everything about one cluster. */
-export function ClusterCard({ cluster, trans, insertConnect }: ICardProps): React.JSX.Element {
+/** One cluster: what it is, how it is, and what can be done with it. */
+export function ClusterCard(props: ICardProps): React.JSX.Element {
+  const { cluster, shown, alone, store, trans, actions } = props;
   const { snapshot } = cluster;
   const name = displayName(cluster);
   const state = describeState(cluster, trans);
+  const action = useAction();
+  const join = actions.useInNotebook;
+  const running = cluster.state === 'running';
   return (
-    <li className="shoal-Card" data-state={state.kind} aria-label={trans.__('Cluster %1, %2', name, state.text)}>
+    <li
+      className="shoal-Card"
+      data-state={state.kind}
+      data-shown={shown && !alone}
+      aria-label={trans.__('Cluster %1, %2', name, state.text)}
+    >
       <header className="shoal-Card-header">
         <span className="shoal-Card-dot" aria-hidden="true" />
-        <h3 className="shoal-Card-name" title={`${cluster.id}\n${cluster.address}`}>
-          {name}
-        </h3>
+        <h4 className="shoal-Card-name" title={`${cluster.id}\n${cluster.address}`}>
+          {alone || cluster.state === 'starting' ? (
+            name
+          ) : (
+            <button
+              type="button"
+              className="shoal-Link"
+              aria-pressed={shown}
+              title={trans.__('Show this cluster in the parts below')}
+              onClick={() => {
+                store.choose(cluster.id);
+              }}
+            >
+              {name}
+            </button>
+          )}
+        </h4>
         <span className="shoal-Card-state">{state.text}</span>
-        <button
-          type="button"
-          className="jp-Button jp-mod-minimal shoal-IconButton"
-          title={trans.__('Insert a cell that connects this notebook to “%1”', name)}
-          aria-label={trans.__('Insert a cell that connects to %1', name)}
-          disabled={insertConnect === null}
-          onClick={insertConnect ?? undefined}
-        >
-          <addBelowIcon.react tag="span" elementSize="normal" />
-        </button>
+        {running && join !== null && (
+          <IconButton
+            icon={linkIcon}
+            label={trans.__('Use %1 in this notebook', name)}
+            title={trans.__('Have the kernel of this notebook use “%1”. Its variables stay as they are.', name)}
+            disabled={!actions.hasKernel() || action.busy}
+            onClick={() => {
+              action.run(() => join(cluster));
+            }}
+          />
+        )}
+        {(running || cluster.state === 'unreachable') && cluster.kind !== 'unreadable' && (
+          <IconButton
+            icon={addBelowIcon}
+            label={trans.__('Insert a cell that connects to %1', name)}
+            title={trans.__('Insert a cell that connects this notebook to “%1”', name)}
+            disabled={!actions.hasNotebook()}
+            onClick={() => {
+              actions.insertConnect(cluster);
+            }}
+          />
+        )}
       </header>
       <p className="shoal-Card-origin" title={cluster.notebook || undefined}>
         {describeOrigin(cluster, trans)}
       </p>
       {cluster.message && <p className="shoal-Card-message">{cluster.message}</p>}
+      <Age cluster={cluster} trans={trans} />
+      <Failure action={action} />
+      {cluster.state === 'starting' && <Starting {...props} />}
+      {cluster.state === 'ended' && cluster.listed && snapshot === null && <StartLog {...props} open={false} />}
       {snapshot && (
         <>
           <Usage snapshot={snapshot} trans={trans} />
           <TaskCounts snapshot={snapshot} trans={trans} />
-          <Nodes snapshot={snapshot} trans={trans} />
-          <Functions snapshot={snapshot} trans={trans} />
-          <Actors snapshot={snapshot} trans={trans} />
         </>
+      )}
+      {running && <Control {...props} />}
+      {cluster.state === 'unreachable' && <Control {...props} />}
+      {cluster.state === 'ended' && (
+        <div className="shoal-Buttons">
+          <TextButton
+            label={trans.__('Remove %1 from the list', name)}
+            onClick={() => {
+              action.run(async () => {
+                if (cluster.listed) {
+                  // a start that failed
+                  await props.send('DELETE', ['starts', cluster.id]);
+                }
+                store.forget(cluster.id);
+              });
+            }}
+          >
+            {trans.__('Remove from the list')}
+          </TextButton>
+        </div>
       )}
     </li>
   );
 }
 
+/** How old the figures are, where they are not those of now. */
+function Age({ cluster, trans }: { cluster: ICluster; trans: TranslationBundle }): React.JSX.Element | null {
+  const stale = isStale(cluster);
+  const now = useNow(stale);
+  return stale ? (
+    <p className="shoal-Card-age">
+      {trans.__('Last data: %1 ago.', formatSeconds(Math.max(0, Math.round(now - cluster.seen))))}
+    </p>
+  ) : null;
+}
+
+/** What the process that starts a cluster has printed. */
+function StartLog({ cluster, send, trans, open }: ICardProps & { open: boolean }): React.JSX.Element {
+  const second = Math.round(useNow(cluster.state === 'starting'));
+  const { value } = useAnswer(() => send('GET', ['starts', cluster.id]), cluster.id, second, 1000);
+  const found = isRecord(value) ? value : {};
+  const log = Array.isArray(found.log) ? found.log.join('\n') : typeof found.log === 'string' ? found.log : '';
+  return (
+    <Fold title={trans.__('Log of the start')} open={open}>
+      <pre className="shoal-StartLog" tabIndex={0} aria-label={trans.__('Log of the start')}>
+        {log || trans.__('Nothing yet.')}
+      </pre>
+    </Fold>
+  );
+}
+
+/** The start of a cluster: its log, and a way to give it up. */
+function Starting(props: ICardProps): React.JSX.Element {
+  const { cluster, send, trans } = props;
+  const action = useAction();
+  return (
+    <>
+      <div className="shoal-Busy" role="progressbar" aria-label={trans.__('Starting')} />
+      <StartLog {...props} open={true} />
+      <div className="shoal-Buttons">
+        <TextButton
+          disabled={action.busy}
+          onClick={() => {
+            action.run(() => send('DELETE', ['starts', cluster.id]));
+          }}
+        >
+          {trans.__('Give up')}
+        </TextButton>
+      </div>
+      <Failure action={action} />
+    </>
+  );
+}
+
+/** Scale it, and stop it. */
+function Control({ cluster, send, store, trans }: ICardProps): React.JSX.Element {
+  const action = useAction();
+  const name = displayName(cluster);
+  const [scaling, setScaling] = React.useState(false);
+  const running = cluster.state === 'running';
+  return (
+    <>
+      {scaling && running && (
+        <ScaleForm
+          cluster={cluster}
+          send={send}
+          trans={trans}
+          close={() => {
+            setScaling(false);
+          }}
+        />
+      )}
+      <div className="shoal-Buttons">
+        {running && !scaling && (
+          <TextButton
+            label={trans.__('Scale %1', name)}
+            onClick={() => {
+              setScaling(true);
+            }}
+          >
+            {trans.__('Scale…')}
+          </TextButton>
+        )}
+        <AskingButton
+          label={running ? trans.__('Stop') : trans.__('Remove')}
+          about={running ? trans.__('Stop %1', name) : trans.__('Remove %1', name)}
+          question={
+            running
+              ? trans.__('Stop “%1”? What runs on it is lost, also that of other notebooks.', name)
+              : trans.__('Remove “%1” from the list? If it still runs, it is told to stop.', name)
+          }
+          yes={running ? trans.__('Stop it') : trans.__('Remove it')}
+          no={trans.__('Keep it')}
+          disabled={action.busy}
+          onYes={() => {
+            action.run(async () => {
+              await send('DELETE', ['clusters', cluster.id]);
+              await store.refresh();
+            });
+          }}
+        />
+      </div>
+      <Failure action={action} />
+    </>
+  );
+}
+
 function describeState(cluster: ICluster, trans: TranslationBundle): { kind: string; text: string } {
-  if (cluster.state !== 'running') {
-    return { kind: 'unreachable', text: trans.__('not reachable') };
+  switch (cluster.state) {
+    case 'unreachable':
+      return { kind: 'unreachable', text: trans.__('not reachable') };
+    case 'starting':
+      return { kind: 'starting', text: trans.__('starting') };
+    case 'ended':
+      return { kind: 'ended', text: trans.__('has ended') };
+    default: {
+      const busy = (cluster.snapshot?.tasks.running ?? 0) > 0;
+      return busy ? { kind: 'busy', text: trans.__('busy') } : { kind: 'idle', text: trans.__('idle') };
+    }
   }
-  const busy = (cluster.snapshot?.tasks.running ?? 0) > 0;
-  return busy ? { kind: 'busy', text: trans.__('busy') } : { kind: 'idle', text: trans.__('idle') };
 }
 
 function describeOrigin(cluster: ICluster, trans: TranslationBundle): string {
   const { snapshot } = cluster;
-  const parts = [ownerName(cluster) || trans.__('process %1', cluster.pid)];
-  if (cluster.kind === 'attached') {
+  const parts = [ownerName(cluster) || (cluster.pid > 0 ? trans.__('process %1', cluster.pid) : '')];
+  if (cluster.kind === 'detached') {
+    parts.push(trans.__('runs by itself'));
+  }
+  if (cluster.kind === 'attached' && cluster.state !== 'starting') {
     parts.push(trans.__('on a Dask cluster'));
   }
   if (snapshot) {
     const age = Math.max(0, snapshot.time - snapshot.cluster.started);
-    parts.push(trans.__('started %1', Time.formatHuman(new Date(Date.now() - 1000 * age))));
+    const started = new Date(1000 * (cluster.seen - age));
+    parts.push(trans.__('started %1', Time.formatHuman(started)));
+    if (snapshot.drivers > 1) {
+      parts.push(trans.__('%1 drivers', snapshot.drivers));
+    }
   }
-  return parts.join(' · ');
+  return parts.filter(Boolean).join(' · ');
 }
 
-function Usage({ snapshot, trans }: IPart): React.JSX.Element {
+function Usage({ snapshot, trans }: { snapshot: ISnapshot; trans: TranslationBundle }): React.JSX.Element {
   const sum = totals(snapshot);
   return (
     <div className="shoal-Meters">
-      <CpuMeter load={sum.cpuRatio} used={sum.cpusUsed} all={sum.cpus} trans={trans} />
-      <MemoryMeter used={sum.memoryUsed} all={sum.memory} trans={trans} />
+      {/* the bar is the measured load; the figures are what tasks and actors have been granted */}
+      <Meter
+        label={trans.__('CPU')}
+        value={sum.cpuRatio}
+        warn={false}
+        text={trans.__('%1 of %2 CPUs granted', formatNumber(sum.cpusUsed), formatNumber(sum.cpus))}
+      />
+      <Meter
+        label={trans.__('Memory')}
+        value={ratio(sum.memoryUsed, sum.memory)}
+        warn={true}
+        text={trans.__('%1 of %2', formatBytes(sum.memoryUsed), formatBytes(sum.memory))}
+      />
     </div>
   );
 }
 
-/** The bar is the measured load; the figures are what tasks and actors have been granted. */
-function CpuMeter(props: {
-  load: number;
-  used: number;
-  all: number;
-  trans: TranslationBundle;
-}): React.JSX.Element {
-  const { load, used, all, trans } = props;
-  return (
-    <Meter
-      label={trans.__('CPU')}
-      value={load}
-      warn={false}
-      text={trans.__('%1 of %2 CPUs granted', formatNumber(used), formatNumber(all))}
-    />
-  );
-}
-
-function MemoryMeter(props: { used: number; all: number; trans: TranslationBundle }): React.JSX.Element {
-  const { used, all, trans } = props;
-  return (
-    <Meter
-      label={trans.__('Memory')}
-      value={ratio(used, all)}
-      warn={true}
-      text={trans.__('%1 of %2', formatBytes(used), formatBytes(all))}
-    />
-  );
-}
-
-function TaskCounts({ snapshot, trans }: IPart): React.JSX.Element {
+function TaskCounts({ snapshot, trans }: { snapshot: ISnapshot; trans: TranslationBundle }): React.JSX.Element {
   const { running, queued, finished, failed } = snapshot.tasks;
   const counts: [string, number, boolean][] = [
     [trans.__('running'), running, false],
@@ -154,109 +293,5 @@ function TaskCounts({ snapshot, trans }: IPart): React.JSX.Element {
         </div>
       ))}
     </dl>
-  );
-}
-
-/** A part of the card that opens and shuts, by mouse and by keyboard. */
-function Fold(props: { title: string; children: React.ReactNode }): React.JSX.Element {
-  return (
-    <details className="shoal-Fold">
-      <summary>
-        <caretRightIcon.react tag="span" className="shoal-Fold-caret" elementSize="normal" />
-        {props.title}
-      </summary>
-      {props.children}
-    </details>
-  );
-}
-
-function More({ hidden, trans }: { hidden: number; trans: TranslationBundle }): React.JSX.Element | null {
-  return hidden > 0 ? <p className="shoal-More">{trans._n('and %1 more', 'and %1 more', hidden)}</p> : null;
-}
-
-function Nodes({ snapshot, trans }: IPart): React.JSX.Element {
-  const { nodes } = snapshot;
-  return (
-    <Fold title={trans._n('%1 node', '%1 nodes', nodes.length)}>
-      <ul className="shoal-List" aria-label={trans.__('Nodes')}>
-        {nodes.slice(0, MOST_NODES).map(node => (
-          <NodeRow key={node.id} node={node} alone={nodes.length === 1} trans={trans} />
-        ))}
-      </ul>
-      <More hidden={nodes.length - MOST_NODES} trans={trans} />
-    </Fold>
-  );
-}
-
-function NodeRow(props: { node: INode; alone: boolean; trans: TranslationBundle }): React.JSX.Element {
-  const { node, alone, trans } = props;
-  return (
-    <li className="shoal-Node">
-      <div className="shoal-Row">
-        <span className="shoal-Row-name" title={node.id}>
-          {node.host}
-        </span>
-        <span className="shoal-Row-note">{trans._n('%1 executor', '%1 executors', node.executors)}</span>
-      </div>
-      {/* a node that is alone has the figures of the cluster, which stand above */}
-      {!alone && (
-        <>
-          <CpuMeter load={ratio(node.cpu_ratio, 1)} used={node.cpus_used} all={node.cpus} trans={trans} />
-          <MemoryMeter used={node.memory_used} all={node.memory} trans={trans} />
-        </>
-      )}
-    </li>
-  );
-}
-
-function Functions({ snapshot, trans }: IPart): React.JSX.Element | null {
-  const total = snapshot.functions.length;
-  if (total === 0) {
-    return null;
-  }
-  return (
-    <Fold title={trans._n('%1 function', '%1 functions', total)}>
-      <ul className="shoal-List" aria-label={trans.__('Functions')}>
-        {notableFunctions(snapshot, MOST_FUNCTIONS).map(one => (
-          <li key={one.name} className="shoal-Row">
-            <code className="shoal-Row-name" title={one.name}>
-              {one.name}
-            </code>
-            <span className="shoal-Row-note">
-              {[
-                one.running > 0 ? trans.__('%1 running', one.running.toLocaleString()) : '',
-                one.failed > 0 ? trans.__('%1 failed', one.failed.toLocaleString()) : '',
-                trans.__('%1 finished', one.finished.toLocaleString())
-              ]
-                .filter(Boolean)
-                .join(', ')}
-            </span>
-          </li>
-        ))}
-      </ul>
-      <More hidden={total - MOST_FUNCTIONS} trans={trans} />
-    </Fold>
-  );
-}
-
-function Actors({ snapshot, trans }: IPart): React.JSX.Element | null {
-  const groups = groupActors(snapshot.actors);
-  if (groups.length === 0) {
-    return null;
-  }
-  return (
-    <Fold title={trans._n('%1 actor', '%1 actors', snapshot.actors.length)}>
-      <ul className="shoal-List" aria-label={trans.__('Actors')}>
-        {groups.slice(0, MOST_ACTORS).map(group => (
-          <li key={`${group.className} ${group.state}`} className="shoal-Row">
-            <code className="shoal-Row-name" title={group.names.join(', ') || undefined}>
-              {group.count > 1 ? `${group.className} × ${group.count}` : group.className}
-            </code>
-            <span className="shoal-Row-note">{group.state}</span>
-          </li>
-        ))}
-      </ul>
-      <More hidden={groups.length - MOST_ACTORS} trans={trans} />
-    </Fold>
   );
 }

@@ -1,11 +1,12 @@
 import type { JupyterFrontEnd } from '@jupyterlab/application';
 import { NotebookActions, type INotebookTracker, type NotebookPanel } from '@jupyterlab/notebook';
+import type { Kernel, KernelMessage } from '@jupyterlab/services';
 import type { TranslationBundle } from '@jupyterlab/translation';
-import { addIcon, refreshIcon } from '@jupyterlab/ui-components';
+import { addIcon, linkIcon, refreshIcon } from '@jupyterlab/ui-components';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
 import { shoalIcon } from './icons';
-import { START_CODE, connectCode, displayName } from './model';
+import { START_CODE, connectCode, displayName, joinCode } from './model';
 import { ClusterPanel } from './panel';
 import type { IClusterStore } from './store';
 
@@ -14,6 +15,7 @@ export namespace CommandIDs {
   export const refresh = 'shoal:refresh';
   export const insertStart = 'shoal:insert-start-cell';
   export const insertConnect = 'shoal:insert-connect-cell';
+  export const use = 'shoal:use-in-notebook';
 }
 
 const NO_ARGUMENTS = { args: { type: 'object', properties: {} } };
@@ -86,16 +88,72 @@ export function addNotebookCommands(
       }
     }
   });
+  app.commands.addCommand(CommandIDs.use, {
+    label: args => {
+      const cluster = findCluster(store, args);
+      return cluster
+        ? trans.__('Use “%1” in This Notebook', displayName(cluster))
+        : trans.__('Use a Shoal Cluster in This Notebook');
+    },
+    caption: trans.__('Have the kernel of the notebook use a cluster that runs; its variables stay as they are'),
+    icon: linkIcon,
+    describedBy: {
+      args: {
+        type: 'object',
+        properties: {
+          cluster: { type: 'string', description: trans.__('The id of the cluster; the one shown by default') }
+        }
+      }
+    },
+    isEnabled: args => kernelOf(tracker) !== null && findCluster(store, args) !== undefined,
+    execute: async args => {
+      const kernel = kernelOf(tracker);
+      const cluster = findCluster(store, args);
+      if (kernel && cluster) {
+        await runQuietly(kernel, joinCode(cluster, store.state.clusters), trans);
+      }
+    }
+  });
   const notify = (): void => {
     app.commands.notifyCommandChanged(CommandIDs.insertConnect);
+    app.commands.notifyCommandChanged(CommandIDs.use);
   };
   tracker.currentChanged.connect(notify);
   store.changed.connect(notify);
 }
 
 function findCluster(store: IClusterStore, args: ReadonlyPartialJSONObject) {
-  const { clusters } = store.state;
-  return args.cluster === undefined ? clusters[0] : clusters.find(one => one.id === args.cluster);
+  const found =
+    args.cluster === undefined
+      ? store.cluster
+      : store.state.clusters.find(one => one.id === args.cluster);
+  return found?.state === 'running' || found?.state === 'unreachable' ? found : undefined;
+}
+
+function kernelOf(tracker: INotebookTracker): Kernel.IKernelConnection | null {
+  return tracker.currentWidget?.sessionContext.session?.kernel ?? null;
+}
+
+/** Run code in a kernel without a cell: nothing of it is kept in the history. Rejects with the kernel's error. */
+async function runQuietly(
+  kernel: Kernel.IKernelConnection,
+  code: string,
+  trans: TranslationBundle
+): Promise<void> {
+  const future = kernel.requestExecute({ code, store_history: false, stop_on_error: true, allow_stdin: false });
+  const said: string[] = [];
+  future.onIOPub = message => {
+    if (message.header.msg_type === 'stream') {
+      said.push((message as KernelMessage.IStreamMsg).content.text);
+    }
+  };
+  const { content } = await future.done;
+  if (content.status === 'error') {
+    throw new Error(`${content.ename}: ${content.evalue}`);
+  }
+  if (content.status !== 'ok') {
+    throw new Error(said.join('').trim() || trans.__('The kernel was interrupted.'));
+  }
 }
 
 /** Open a new notebook with the server's default kernel. */

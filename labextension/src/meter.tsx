@@ -1,6 +1,6 @@
 import React from 'react';
 
-import { formatPercent } from './model';
+import { formatPercent } from './format';
 
 /** From here on a meter that warns is drawn as nearly full. */
 const NEARLY_FULL = 0.9;

@@ -81,6 +81,12 @@ class Lab:
         page.get_by_role("tab", name="Shoal Clusters").click()
         expect(page.get_by_role("region", name="Shoal Clusters")).to_be_visible()
 
+    def wait_for_panel(self, page: Page) -> None:
+        """Wait for the panel of a page that was loaded again with the panel open."""
+        page.wait_for_function("() => window.jupyterapp !== undefined")
+        page.evaluate("() => window.jupyterapp.restored.then(() => undefined)")
+        expect(page.get_by_role("region", name="Shoal Clusters")).to_be_visible()
+
     def fetch_clusters(self) -> list[dict[str, Any]]:
         """Ask the server extension as the panel does."""
         return self.get("/shoal/api/v1/clusters")["clusters"]
