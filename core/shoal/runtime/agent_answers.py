@@ -215,7 +215,7 @@ class AgentAnswers:
             )
         executor = self._executor(executor_id)
         try:
-            return _trimmed(await py_spy.record(executor.pid, float(seconds), float(rate)))
+            return _trimmed(await py_spy.record(executor.pid, float(seconds), float(rate), self._directory))
         except py_spy.NotPossibleError as error:
             why = str(error)
         try:

@@ -43,8 +43,10 @@ async def dump(pid: int, timeout: float = GRACE) -> str:
     return text
 
 
-async def record(pid: int, seconds: float, rate: float) -> Samples:
+async def record(pid: int, seconds: float, rate: float, directory: Path) -> Samples:
     """Profile a process for some seconds, which are rounded up to whole ones. The process is not paused.
+
+    What is seen goes through a file in *directory*.
 
     Raises
     ------
@@ -52,7 +54,7 @@ async def record(pid: int, seconds: float, rate: float) -> Samples:
         See there.
     """
     duration, hertz = max(1, int(-(-seconds // 1))), max(1, round(rate))
-    descriptor, path = tempfile.mkstemp(prefix="shoal-profile-")
+    descriptor, path = tempfile.mkstemp(prefix="profile-", dir=directory)
     os.close(descriptor)
     try:
         await _run(
