@@ -71,6 +71,7 @@ class Starts:
         self._log = log
         self._on_change = on_change
         self._starts: dict[str, Start] = {}
+        self._reaping: set[asyncio.Task[None]] = set()
 
     def listed(self) -> list[Start]:
         """Return those that are not in the registry: they have not got there, or have failed."""
@@ -118,6 +119,7 @@ class Starts:
         """Cancel what is in progress; what has started goes on."""
         unfinished = [start for start in self._starts.values() if start.state == "starting"]
         await asyncio.gather(*map(self.cancel, unfinished))
+        await asyncio.gather(*self._reaping, return_exceptions=True)
         for start in self._starts.values():
             self._stop_reading(start)
 
@@ -135,9 +137,10 @@ class Starts:
                 self._said(start)
             if not piece:
                 self._stop_reading(start)
-                reaping.append(asyncio.create_task(self._reap(start, process.pid)))
+                reaping = asyncio.create_task(self._reap(start, process.pid))
+                self._reaping.add(reaping)
+                reaping.add_done_callback(self._reaping.discard)
 
-        reaping: list[asyncio.Task[None]] = []
         loop.add_reader(process.ready, read)
 
     def _stop_reading(self, start: Start) -> None:
