@@ -18,8 +18,6 @@ class ShoalExtension(ExtensionApp):
     """Serves the panel's data; what it has started for that ends with the server, clusters do not."""
 
     name = "shoal_labextension"
-    extension_url = "/lab"
-    load_other_extensions = True
 
     def initialize_handlers(self) -> None:
         """Add the routes."""

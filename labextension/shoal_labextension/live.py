@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 VERSION = 1
 #: Seconds between two messages about a cluster: at least, at most, and unless a page says otherwise.
 MIN_INTERVAL, MAX_INTERVAL, DEFAULT_INTERVAL = 0.25, 5.0, 0.5
-#: Seconds between two grids at least.
-GRID_INTERVAL = 0.5
+#: Seconds after which a page that waits for its first snapshot is looked after again.
+HURRY = 0.05
 #: Clusters that a page may watch, and bytes of what it sends, at most.
 MAX_WATCHED, MAX_MESSAGE = 64, 64 << 10
 #: Seconds after which a notice is old news for a page that has just come.
@@ -103,9 +103,10 @@ class Page:
                 if self._paused:
                     continue
                 await self._tell()
-                # Orders are carried out at once, news are told together.
+                # Orders are carried out at once, and a first snapshot is shown when it comes; news are told together.
+                is_waiting = any(watched.watch.state == "connecting" for watched in self._watched.values())
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._ordered.wait(), self._interval)
+                    await asyncio.wait_for(self._ordered.wait(), HURRY if is_waiting else self._interval)
         finally:
             self._services.clusters.leave(self._wake.set)
             self._drop(list(self._watched))

@@ -37,8 +37,9 @@ class Start:
     state: Literal["starting", "running", "ended"] = "starting"
     message: str = ""
     process: StartedProcess | None = None
-    #: What its process has said so far.
+    #: What its process has said so far, and whether that is all.
     said: bytes = b""
+    is_read: bool = False
     gone: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
     def row(self) -> dict[str, Any]:
@@ -70,6 +71,7 @@ class Starts:
         self._log = log
         self._on_change = on_change
         self._starts: dict[str, Start] = {}
+        self._reaping: set[asyncio.Task[None]] = set()
 
     def listed(self) -> list[Start]:
         """Return those that are not in the registry: they have not got there, or have failed."""
@@ -117,12 +119,9 @@ class Starts:
         """Cancel what is in progress; what has started goes on."""
         unfinished = [start for start in self._starts.values() if start.state == "starting"]
         await asyncio.gather(*map(self.cancel, unfinished))
-        loop = asyncio.get_running_loop()
+        await asyncio.gather(*self._reaping, return_exceptions=True)
         for start in self._starts.values():
-            if start.process is not None and not start.gone.is_set():
-                loop.remove_reader(start.process.ready)
-                os.close(start.process.ready)
-                start.gone.set()
+            self._stop_reading(start)
 
     def _watch(self, start: Start, process: StartedProcess) -> None:
         """Follow what a process says, until it is gone: the file ends then, and not before."""
@@ -137,12 +136,18 @@ class Starts:
             if start.state == "starting" and b"\n" in start.said:
                 self._said(start)
             if not piece:
-                loop.remove_reader(process.ready)
-                os.close(process.ready)
-                reaping.append(asyncio.create_task(self._reap(start, process.pid)))
+                self._stop_reading(start)
+                reaping = asyncio.create_task(self._reap(start, process.pid))
+                self._reaping.add(reaping)
+                reaping.add_done_callback(self._reaping.discard)
 
-        reaping: list[asyncio.Task[None]] = []
         loop.add_reader(process.ready, read)
+
+    def _stop_reading(self, start: Start) -> None:
+        if start.process is not None and not start.is_read:
+            start.is_read = True
+            asyncio.get_running_loop().remove_reader(start.process.ready)
+            os.close(start.process.ready)
 
     def _said(self, start: Start) -> None:
         try:

@@ -111,7 +111,7 @@ async def test_from_start_to_end(send, begin, jp_ws_fetch):
     page.send(type="watch", clusters=[connection.id], interval=0.25)
     await page.seen(connection.id, lambda shown: len(shown["nodes"]) == 1)
     assert await joined("bream") == ["detached", "42"]
-    await page.seen(connection.id, lambda shown: shown["tasks"]["finished"] == 1)
+    await page.seen(connection.id, lambda shown: [event["kind"] for event in shown["events"]].count("driver") == 2)
     status, answer = await send("PATCH", "clusters", connection.id, body={"nodes": 2})
     assert (status, answer) == (200, {"nodes": 2, "kept": []})
     await page.seen(connection.id, lambda shown: len(shown["nodes"]) == 2)
