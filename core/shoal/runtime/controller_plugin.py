@@ -34,13 +34,13 @@ class ControllerPlugin(SchedulerPlugin):
     async def start(self, scheduler: Scheduler) -> None:
         """Take over comms that ask for shoal."""
         self._controller = Controller(self._cluster_id, self._cluster_name, scheduler.address)
-        scheduler.handlers[OPERATION] = self._controller.serve
-        scheduler.handlers[SNAPSHOT_OPERATION] = self._controller.snapshot
         application = getattr(scheduler, "http_application", None)
         if self._pages and application is not None:
             from shoal.runtime.dashboard_pages import add_pages
 
             add_pages(application, scheduler.address, self._controller)
+        scheduler.handlers[OPERATION] = self._controller.serve
+        scheduler.handlers[SNAPSHOT_OPERATION] = self._controller.snapshot
 
     async def close(self) -> None:
         """The scheduler is ending."""
