@@ -89,8 +89,10 @@ def make_batch(first: int) -> bytes:
         ended = now + index / RATE
         executor = f"exec-{index % 8:012x}"
         buffer.note(
-            f"task-0123456789-{first + index}", TASK, f"step_{index % 5}", f"In[{index % 20}]#0123456789ab",
-            ended - 0.01, ended, 1e-4 + index * 1e-8, executor, FINISHED, 0,
+            (
+                f"task-0123456789-{first + index}", TASK, f"step_{index % 5}", f"In[{index % 20}]#0123456789ab",
+                ended - 0.01, ended, 1e-4 + index * 1e-8, executor, FINISHED, 0, "",
+            )
         )  # fmt: skip
     batch = buffer.take("driver-bench")
     assert isinstance(batch, Batch)

@@ -505,6 +505,7 @@ class Process(Owner):
         self.actors = NoActors()
         self.fetcher = self._last_answers = SimpleNamespace(peer_lost=nothing, ended=nothing)
         self.controller = SimpleNamespace(connected=False)
+        self.metrics = SimpleNamespace(work_ended=nothing)
         self._submit_task, self._drop = self.tasks.submit, self.ownership.drop
         self.stoppers, self._groups, self.stores = {}, {}, {}
         self.host = Host(self)
@@ -710,6 +711,16 @@ class NoActors:
         return []
 
 
+class NoLog:
+    """Stands for an executor's log: what a task prints is nowhere."""
+
+    def printed(self, *_: object) -> None:
+        pass
+
+    def ended(self, *_: object, **__: object) -> None:
+        pass
+
+
 class Host(Executor):
     """The real executor's handling of work, without an agent."""
 
@@ -724,6 +735,9 @@ class Host(Executor):
         self._pending, self._active = {}, {}
         self._stop, self._leaving = None, False
         self._preloaded = set()
+        self._log = NoLog()
+        #: As if it were due: nobody looks.
+        self._look_due = True
 
     @property
     def _lane(self) -> Any:

@@ -135,10 +135,9 @@ def test_packed_records_and_many_of_them() -> None:
     batches = []
     for number in range(100_000):
         start = 100 + number / 1000
-        buffer.note(
-            f"task-a-{number}", 0, f"f{number % 7}", "In[1]#a", start, start + 0.01, 0.01, f"exec-{number % 8}", 0, 0
-        )
-        if number % 10_000 == 9_999:
+        executor = f"exec-{number % 8}"
+        buffer.note((f"task-a-{number}", 0, f"f{number % 7}", "In[1]#a", start, start + 0.01, 0.01, executor, 0, 0, ""))
+        if number % 1_000 == 999:
             batches.append(buffer.take("driver-1"))
     started = time.monotonic()
     html = analysis_page.render(snapshot(), batches)

@@ -17,7 +17,9 @@ def batch(owner: str, *tasks: dict[str, Any]) -> Batch:
             "kind": TASK, "function": "f", "cell": "In[1]#aa", "submitted": 1.0, "seconds": 0.5, "executor": "exec-1",
             "outcome": FINISHED, "attempt": 0, **task,
         }  # fmt: skip
-        buffer.note(**fields)
+        order = ["task_id", "kind", "function", "cell", "submitted", "ended", "seconds", "executor"]
+        end = (fields["outcome"], fields["attempt"], fields.get("error", ""))
+        buffer.note((*(fields[name] for name in order), *end))
     made = buffer.take(owner)
     assert made is not None
     return made
