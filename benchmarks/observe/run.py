@@ -226,8 +226,8 @@ def report(rates: dict[str, list[list[float]]], controller: dict[str, Any]) -> l
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     lines = [
         f"{time.strftime('%Y-%m-%d')}, commit {commit}, {platform.system()}, {os.cpu_count()} CPUs, Python "
-        f"{platform.python_version()}; load before the run {LOAD:.2f}. Each process "
-        f"runs {BLOCKS} blocks of tasks and its best counts; rates are medians of {len(rates['all'])} processes that took "
+        f"{platform.python_version()}; load before the run {LOAD:.2f}. Each process runs {BLOCKS} blocks of tasks and its "
+        f"best counts; rates are medians of {len(rates['all'])} processes that took "
         "turns, with the range.",
         "",
         "| tasks per second, one driver, two executors | rate | cost | bar | reached |",
