@@ -171,6 +171,7 @@ class ClusterIdHandler(ClusterHandler):
         await self.reply({"message": message}, 200 if gone else 202)
 
     async def _scale(self, connection: Connection, nodes: int, force: bool) -> dict[str, Any]:
+        _need_keeper(connection)
         if connection.kind == "attached":
             num_nodes, kept = await self.ask(
                 connection.id, "scale", nodes, SCALE_TIMEOUT, force, target=connection.owner, timeout=SCALE_TIMEOUT + 5
@@ -194,6 +195,7 @@ class ClusterIdHandler(ClusterHandler):
         await self._tell_keeper(connection, "shoal_adapt", 30.0, minimum=int(least), maximum=int(most))
 
     async def _stop(self, connection: Connection) -> None:
+        _need_keeper(connection)
         try:
             if connection.kind == "attached":
                 await self.ask(connection.id, "stop", target=connection.owner)
@@ -221,6 +223,12 @@ class ClusterIdHandler(ClusterHandler):
             raise Problem(502, str(error), "no answer") from error
         except ShoalError as error:
             raise Problem(409, str(error), "refused") from error
+
+
+def _need_keeper(connection: Connection) -> None:
+    """Refuse what would have to be asked of a driver that nobody knows."""
+    if connection.kind == "attached" and not connection.owner:
+        raise Problem(409, "Its driver runs an older version of shoal: scale and stop it there.", "refused")
 
 
 async def _wait_until_gone(cluster_id: str, timeout: float) -> bool:

@@ -246,6 +246,7 @@ class LiveHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
             self.log.error("shoal: serving a page failed", exc_info=True)
             self.close(1011, "The server extension of shoal has failed: see the server's log.")
         finally:
+            self.close()
             if self._task is not None:
                 self._services.pages.discard(self._task)
 

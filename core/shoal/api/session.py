@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from shoal.runtime.owner import Owner
     from shoal.transport.comms import Security
 
+#: Seconds for an answer to get through a cluster before it ends.
+STOP_DELAY = 0.2
 _lock = threading.RLock()
 _session: Session | InlineSession | None = None
 
@@ -591,8 +593,14 @@ def _answer_for(session: Session, dask_object: Any) -> None:
         cluster = getattr(dask_object, "cluster", None) or dask_object
         if not callable(getattr(cluster, "scale", None)) or not callable(getattr(cluster, "close", None)):
             raise OptionError(f"`{session.name}` was joined by its address: stop it where it was started.")
+
+        def close() -> None:
+            cluster.close()
+            if session.registration is not None:
+                session.registration.remove()
+
         # The answer first: it goes through the cluster that ends.
-        closing = threading.Timer(0.2, cluster.close)
+        closing = threading.Timer(STOP_DELAY, close)
         closing.daemon = True
         closing.start()
 
