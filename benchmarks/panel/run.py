@@ -44,7 +44,7 @@ COUNT_FRAMES = """() => {
 
 @contextlib.contextmanager
 def jupyterlab() -> Iterator[str]:
-    """Run a JupyterLab; gives the address of its page."""
+    """Run a JupyterLab; gives the address of a page in a workspace that is called ``WORKSPACE``."""
     with tempfile.TemporaryDirectory() as home, socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
         probe.close()
@@ -77,7 +77,7 @@ def jupyterlab() -> Iterator[str]:
                     if process.poll() is not None or time.monotonic() > deadline:
                         raise
                     time.sleep(0.1)
-            yield f"{url}/lab?token={token}"
+            yield f"{url}/lab/workspaces/WORKSPACE?token={token}"
         finally:
             process.terminate()
             process.wait(20)
@@ -164,7 +164,9 @@ def main() -> None:
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
             with browser.new_context(viewport={"width": 1280, "height": 800}) as context:
-                rounds.append(measure(context.new_page(), url, options.seconds))
+                # of its own: in the workspace of the round before the panel is open already
+                workspace = url.replace("WORKSPACE", f"round-{number}")
+                rounds.append(measure(context.new_page(), workspace, options.seconds))
     print(
         f"{NODES} nodes, {TASKS_PER_SECOND:,} tasks/s of {FUNCTIONS} functions; changes at {RATE:g} Hz, "
         f"the grid at {RATE / 2:g} Hz\n"
