@@ -37,7 +37,7 @@ class Interrupting:
         self._shell.events.unregister("post_run_cell", self._cell_has_run)
 
     def _cell_has_run(self, result: Any) -> None:
-        tag = self._router.running_tag()
+        tag = self._router.ended_tag()
         error = getattr(result, "error_in_exec", None)
         # ipykernel cancels a cell that awaits.
         stopped = isinstance(error, KeyboardInterrupt | asyncio.CancelledError)

@@ -96,6 +96,16 @@ class OutputRouter:
             self._remember(cell)
         return cell.tag
 
+    def ended_tag(self) -> str | None:
+        """Return the tag of the cell that has just ended.
+
+        ipykernel tells of the end of a cell that awaits in another context than that of its beginning.
+        """
+        cell = self._running
+        if cell is not None and cell.msg_id and cell.msg_id == _msg_id(self._publisher.running_request()):
+            return cell.tag
+        return self.running_tag()
+
     def _remember(self, cell: _Cell) -> _Cell:
         with self._lock:
             cell = self._cells.setdefault(cell.tag, cell)
