@@ -8,8 +8,6 @@ import time
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-pytest.importorskip("shoal_labextension.live", reason="the server part has no websocket yet")
-
 SLOW = 60_000
 WORK = """import time
 @shoal.remote
