@@ -20,6 +20,8 @@ class Page:
         self.messages: list[dict[str, Any]] = []
         #: The newest snapshot of each cluster.
         self.snapshots: dict[str, dict[str, Any]] = {}
+        #: The newest list of clusters; None before the first.
+        self.clusters: list[dict[str, Any]] | None = None
 
     def send(self, **order: Any) -> None:
         self.socket.write_message(json.dumps(order))
@@ -31,7 +33,9 @@ class Page:
             return None
         message = json.loads(text)
         self.messages.append(message)
-        if message["type"] == "snapshot":
+        if message["type"] == "clusters":
+            self.clusters = message["clusters"]
+        elif message["type"] == "snapshot":
             self.snapshots[message["cluster"]] = message["snapshot"]
         elif message["type"] == "delta":
             self.snapshots[message["cluster"]] = apply(self.snapshots[message["cluster"]], message["delta"])
@@ -51,8 +55,10 @@ class Page:
 
     async def listed(self, true: Callable[[list[dict[str, Any]]], object], timeout: float = TIMEOUT) -> list[Any]:
         """Read until the list of clusters is as wanted."""
-        message = await self.until(lambda message: message["type"] == "clusters" and true(message["clusters"]), timeout)
-        return message["clusters"]
+        if self.clusters is None or not true(self.clusters):
+            await self.until(lambda _: self.clusters is not None and true(self.clusters), timeout)
+        assert self.clusters is not None
+        return self.clusters
 
     async def seen(self, cluster: str, true: Callable[[dict[str, Any]], object], timeout: float = TIMEOUT) -> None:
         """Read until a cluster's snapshot is as wanted."""
