@@ -333,7 +333,7 @@ def test_the_snapshot_tells_what_happened(cluster, wait_until):
 
     wait_until(lambda: finished() == 10, "the report of ten finished tasks")
     snapshot = cluster.snapshot()
-    assert snapshot["version"] == 1
+    assert snapshot["version"] == 2
     assert sum(node["cpus"] for node in snapshot["nodes"]) == 2
     wait_until(lambda: cluster.snapshot()["tasks"]["running"] == 0, "an end of everything that ran")
     assert cluster.name in repr(cluster)
