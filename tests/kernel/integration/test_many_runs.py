@@ -189,7 +189,7 @@ def test_of_large_lists_only_the_changed_one_goes_again(kernel: Kernel) -> None:
 
 
 def test_more_than_the_limit_is_refused(kernel: Kernel) -> None:
-    kernel.ok("%config Remote.max_send = 1e6")
+    kernel.ok("import numpy as np\nlarge = np.ones(500_000)\n%config Remote.max_send = 1e6")
     try:
         outcome = kernel.run("%%remote\nfloat(large.sum())")
         assert "3.8 MiB  large" in outcome.text("stderr")
