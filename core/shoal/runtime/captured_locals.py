@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from shoal.runtime import refs, torch_pickling
 from shoal.runtime.allowance import Allowance
 from shoal.runtime.error_pickling import ErrorPickler
-from shoal.runtime.guarded_child import run_guarded
+from shoal.runtime.guarded_child import PATIENCE, run_guarded
 from shoal.runtime.stand_ins import StandIn, kind_of, stand_in, unseen
 from shoal.runtime.travelled_variables import EMPTY, Pickled, Scope
 
@@ -163,7 +163,7 @@ def _pickle_all(values: list[Any]) -> list[Pickled]:
         room.take(parts)  # it was taken in a child, of which this process and the next child know nothing
         pickled.append(parts)
 
-    run_guarded(values, lambda value: pickle.dumps(room.pickle(value)), MAX_SECONDS, on_answer=note)
+    run_guarded(values, lambda value: pickle.dumps(room.pickle(value)), MAX_SECONDS, patience=PATIENCE, on_answer=note)
     return pickled
 
 
