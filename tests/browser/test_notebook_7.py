@@ -58,3 +58,6 @@ def test_output_progress_errors_and_the_panel(notebook_7, page, notebook, tmp_pa
     expect(cell).to_contain_text("ValueError: nothing comes of it")
     expect(cell).to_contain_text(re.compile(r"In\[2\]: 1 of 2 done, 1 failed, in "))
     cell.screenshot(path=shots / "notebook-7-over.png")
+
+    panel.get_by_role("button", name="Insert a cell that connects to heron").click()
+    expect(page.locator(".jp-CodeCell").filter(has_text='shoal.init("heron")')).to_be_visible()
