@@ -85,7 +85,7 @@ def test_lanes_go_on_while_another_cell_runs_and_after_a_reload(
         (gates / gate).touch()
     for place in ("north", "south", "east"):
         expect(cell).to_contain_text(f"{place}: loss 0.250 at step 3")
-    notebook.wait_for_text(1, "south: loss 0.250 at step 3")  # the plain text is whole when nothing changes any more
+    notebook.wait_for_text(1, "3 tasks, 28 lines")  # the plain text is whole when nothing changes any more
     notebook.save()
     (saved,) = [o for o in notebook.saved_outputs(NAME, 1) if "shoal-lanes" in o.get("data", {}).get("text/html", "")]
     assert saved.data["text/plain"].count("loss 0.250 at step 3") == 3
