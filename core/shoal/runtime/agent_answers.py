@@ -123,7 +123,7 @@ class AgentAnswers:
             else:
                 answer.set_result(value)
 
-        self._relay.ask(m.Ask(0, topic, details, executor_id), reply)
+        self._relay.ask(m.Ask(0, topic, details, executor_id), reply, time.monotonic())
         async with asyncio.timeout(timeout):
             return await answer
 

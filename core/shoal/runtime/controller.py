@@ -285,7 +285,7 @@ class Controller:
     def _asked(self, stream: Stream, question: m.Ask) -> None:
         if question.target:
             reply = functools.partial(_reply, stream, question.request)
-            self._relay.ask(question, reply)
+            self._relay.ask(question, reply, time.monotonic())
         else:
             value, failed = None, ""
             try:
