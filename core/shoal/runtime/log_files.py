@@ -260,10 +260,9 @@ def _lines(directory: Path, executor_id: str, offset: int, must_have: bytes) -> 
         except FileNotFoundError:  # its turn has just ended
             continue
         position = max(place, start)
-        for piece in data.splitlines(keepends=True):
-            if not piece.endswith(b"\n"):  # still being written, or torn
-                break
-            end = position + len(piece)
+        # Not splitlines: a torn piece may hold any byte, a carriage return too. What comes last has no end (yet).
+        for piece in data.split(b"\n")[:-1]:
+            end = position + len(piece) + 1
             lines = _decode(piece, executor_id) if must_have in piece else []
             for number, line in enumerate(lines[skip:], skip + 1):
                 yield (position * _STRIDE + number if number < len(lines) else end * _STRIDE), line

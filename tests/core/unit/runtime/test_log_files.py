@@ -176,7 +176,7 @@ def test_torn_pieces_are_skipped(tmp_path: Path) -> None:
     ((_, path),) = log_files(tmp_path, "exec-1")
     whole = path.read_bytes()
     first, second, third = whole.splitlines(keepends=True)
-    path.write_bytes(first + second[:20] + b"\n" + b"\xff\xfe garbage\n" + b"[1,2]\n" + b'"text"\n' + third)
+    path.write_bytes(first + second[:20] + b"\n" + b"\xff\xfe gar\rbage\x0b\n" + b"[1,2]\n" + b'"text"\n' + third)
     assert texts(tmp_path) == ["one", "three"]
     path.write_bytes(first + second[:20])
     lines, offset = read_lines(tmp_path, "exec-1", 0, 10)
