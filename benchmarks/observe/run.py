@@ -133,10 +133,10 @@ def measure_record() -> list[float]:
         buffer = RecordBuffer(0.0)
         begin = time.perf_counter()
         for index in range(BATCH):
-            buffer.note(
+            buffer.note((
                 f"task-0123456789-{index}", TASK, "step", "In[1]#0123456789ab", 1.0 + index, 2.0 + index, 1e-4,
-                "exec-0123456789ab", FINISHED, 0,
-            )  # fmt: skip
+                "exec-0123456789ab", FINISHED, 0, "",
+            ))  # fmt: skip
         noted = time.perf_counter()
         batch = buffer.take("driver-bench")
         packed = time.perf_counter()
