@@ -10,7 +10,6 @@ from pathlib import Path
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 
-import numpy as np
 import ray
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -62,7 +61,6 @@ class Rows:
             _temp_dir=self.directory,
         )
         self.ref = ray.put(0)
-        self.array = np.ones(100_000_000)  # 800 MB
         self.actor, self.async_actor = Actor.remote(), AsyncActor.remote()
         self.concurrent = Actor.options(max_concurrency=16).remote()
         self.submitters = [Submitter.remote() for _ in range(4)]
@@ -78,10 +76,6 @@ class Rows:
     def put_small(self, count):
         for _ in range(count):
             ray.put(0)
-
-    def put_800_megabytes(self, count):
-        for _ in range(count):
-            ray.put(self.array)
 
     def get_with_10k_refs(self, count):
         for _ in range(count):

@@ -51,7 +51,6 @@ class Rows:
     def __init__(self):
         shoal.init(num_cpus=2)
         self.ref = shoal.put(0)
-        self.array = np.ones(100_000_000)  # 800 MB
         self.actor, self.async_actor = Actor.remote(), AsyncActor.remote()
         self.concurrent = Actor.options(max_concurrency=16).remote()
         self.submitters = [Submitter.remote() for _ in range(4)]
@@ -67,10 +66,6 @@ class Rows:
     def put_small(self, count):
         for _ in range(count):
             shoal.put(0)
-
-    def put_800_megabytes(self, count):
-        for _ in range(count):
-            shoal.put(self.array)
 
     def get_with_10k_refs(self, count):
         for _ in range(count):

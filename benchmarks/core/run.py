@@ -11,11 +11,8 @@ import argparse
 import dataclasses
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -41,7 +38,6 @@ class Row:
 ROWS = [
     Row("get_small", "get, small", (50_000, 10_000), 10),
     Row("put_small", "put, small", (20_000, 2_000), 10),
-    Row("put_800_megabytes", "put of 800 MB", (2, 2), 1, 0.8, " GB/s"),
     Row("get_with_10k_refs", "get of an object that holds 10,000 refs", (5, 5), 1),
     Row("wait_1k_refs", "wait, one by one, over 1,000 refs", (5, 1), 20),
     Row("tasks_sync", "tasks, one by one", (2_000, 700), 2.5),
@@ -86,17 +82,6 @@ def compare(rows: list[Row], rounds: int, systems: dict[str, System]) -> dict[st
                     found[row.name][system].append(count * row.scale / answer["seconds"])
         print(f"round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
     return found
-
-
-def memcpy_rate() -> float:
-    """Return how many GB/s this machine copies 800 MB at, into memory that is fresh."""
-    source = np.ones(100_000_000)
-    rates = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        source.copy()
-        rates.append(0.8 / (time.perf_counter() - begin))
-    return statistics.median(rates)
 
 
 def table(rows: list[Row], found: dict[str, dict[str, Any]]) -> list[str]:
@@ -158,8 +143,7 @@ def main() -> None:
 
     lines += table(rows, raw["rows"])
     if whole:
-        raw["memcpy"] = memcpy_rate()
-        lines += ["", f"Copying 800 MB in memory runs at {raw['memcpy']:.1f} GB/s here.", "", *_start_lines(raw)]
+        lines += ["", *_start_lines(raw)]
         lines += ["", *_limit_lines(raw)]
     write(options.output, "make bench-core", lines, raw)
 

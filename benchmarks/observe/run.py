@@ -43,44 +43,50 @@ COST_BAR = 5.0
 RECORDED, RATE, BATCH = 1_000_000, 10_000, 2_500
 #: Batches of which the best is what one record costs.
 ROUNDS = 40
-#: Blocks of tasks that a process is timed with.
-BLOCKS = 8
+#: Pairs of blocks of tasks, one with records and one without, that a process is timed with.
+PAIRS = 20
 #: Seconds for which records come.
 SECONDS = 10.0
-MODES = {
-    "nothing": "no records, no log",
-    "records": "records, no log",
-    "all": "records and log, as it comes",
-}
 
 
-# -- the rate of tasks, each time in a process of its own ------------------------------------------------------------
+# -- the rate of tasks, with and without records by turns ------------------------------------------------------------
 
 
-def measure_rate(mode: str, count: int) -> None:
-    """Print the tasks per second of each block, in this process."""
-    if mode == "nothing":
-        RecordBuffer.note = lambda *args, **kwargs: None  # type: ignore[method-assign]
+def measure_rate(count: int) -> None:
+    """Print, for each block, tasks per second and the processor time of driver and cluster for one, in µs."""
+    note = RecordBuffer.note
 
     @shoal.remote
     def nothing() -> None:
         pass
 
     task = nothing.options(cell="In[1]#ab")
-    with shoal.init(num_cpus=2):
-        rates = []
-        for _ in range(BLOCKS + 1):  # the first warms up
-            begin = time.perf_counter()
+    found: dict[str, list[tuple[float, float]]] = {"off": [], "on": []}
+    with shoal.init(num_cpus=2) as cluster:
+        processes = psutil.Process(), psutil.Process(cluster._session.head.pid)  # type: ignore[union-attr]
+        for number_ in range(2 * (PAIRS + 1)):
+            # on, off, off, on, …: nothing that changes slowly favours one of them
+            mode = "on" if number_ % 4 in (0, 3) else "off"
+            RecordBuffer.note = note if mode == "on" else lambda *_: None  # type: ignore[method-assign]
+            before, begin = used_by(processes), time.perf_counter()
             shoal.get([task.remote() for _ in range(count)])
-            rates.append(count / (time.perf_counter() - begin))
-    print(json.dumps(rates[1:]))
+            seconds = time.perf_counter() - begin
+            time.sleep(0.3)  # the last records are packed and written
+            if number_ >= 2:  # the first pair warms up
+                found[mode].append((count / seconds, 1e6 * (used_by(processes) - before) / count))
+    print(json.dumps(found))
 
 
-def rates_of(mode: str, count: int, logs: str) -> list[float]:
-    environment = {**os.environ, "SHOAL_EVENT_LOG": logs if mode == "all" else "0"}
-    command = [sys.executable, __file__, "--mode", mode, "--count", str(count)]
+def used_by(processes: tuple[psutil.Process, ...]) -> float:
+    """Return the seconds of processor time that some processes have used."""
+    return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
+
+
+def rates_of(count: int, logs: str) -> dict[str, list[list[float]]]:
+    environment = {**os.environ, "SHOAL_EVENT_LOG": logs}
+    command = [sys.executable, __file__, "--rate", "--count", str(count)]
     result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, timeout=300)
-    return list(json.loads(result.stdout))
+    return dict(json.loads(result.stdout))
 
 
 # -- a controller with a million records -----------------------------------------------------------------------------
@@ -252,27 +258,25 @@ def measure_controller(logs: str) -> dict[str, Any]:
     return found
 
 
-def report(rates: dict[str, list[list[float]]], controller: dict[str, Any]) -> list[str]:
+def report(rates: list[dict[str, list[list[float]]]], controller: dict[str, Any]) -> list[str]:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     lines = [
         f"{time.strftime('%Y-%m-%d')}, commit {commit}, {platform.system()}, {os.cpu_count()} CPUs, Python "
-        f"{platform.python_version()}; load before the run {LOAD:.2f}. Each process runs {BLOCKS} blocks of tasks and "
-        f"its best counts; rates are medians of {len(rates['all'])} processes that took "
-        "turns, with the range.",
+        f"{platform.python_version()}; load before the run {LOAD:.2f}. Blocks of tasks with and without records take "
+        f"turns in one process; medians of {len(rates) * PAIRS} of each, in {len(rates)} processes, with quartiles.",
         "",
-        "| tasks per second, one driver, two executors | rate | cost | bar | reached |",
-        "|---|---|---|---|---|",
+        "| one driver, two executors | without records | with records and log | cost | bar | reached |",
+        "|---|---|---|---|---|---|",
     ]
-    best = {mode: [max(blocks) for blocks in found] for mode, found in rates.items()}
-    base = statistics.median(best["nothing"])
-    for mode, found in best.items():
-        middle = statistics.median(found)
-        cost = 100 * (1 - middle / base)
-        row = f"| {MODES[mode]} | {number(middle)} ({number(min(found))}-{number(max(found))}) |"
-        if mode == "nothing":
-            lines.append(f"{row} | | |")
-        else:
-            lines.append(f"{row} {cost:.1f} % | {COST_BAR:g} % | {'yes' if cost <= COST_BAR else 'no'} |")
+    titles = ("tasks per second", "processor time of driver and cluster, µs a task")
+    for column, title in enumerate(titles):
+        off, on = ([block[column] for found in rates for block in found[mode]] for mode in ("off", "on"))
+        change = statistics.median(on) / statistics.median(off)
+        cost = 100 * (1 - change if column == 0 else change - 1)
+        lines.append(
+            f"| {title} | {quartiles(off)} | {quartiles(on)} | {cost:.1f} % | {COST_BAR:g} % | "
+            f"{'yes' if cost <= COST_BAR else 'no'} |"
+        )
     note, pack, log_frame = controller["record"]
     log = controller["log"]
     lines += [
@@ -299,29 +303,30 @@ def report(rates: dict[str, list[list[float]]], controller: dict[str, Any]) -> l
     return lines
 
 
+def quartiles(values: list[float]) -> str:
+    low, middle, high = statistics.quantiles(values, n=4)
+    return f"{number(middle)} ({number(low)}-{number(high)})"
+
+
 def main() -> None:
     global LOAD
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--mode", choices=[*MODES])
+    parser.add_argument("--rate", action="store_true")
     parser.add_argument("--watch")
     args = parser.parse_args()
     if args.watch:
         asyncio.run(watch_answers(args.watch))
         return
-    if args.mode:
-        measure_rate(args.mode, args.count)
+    if args.rate:
+        measure_rate(args.count)
         return
     LOAD = os.getloadavg()[0]
-    rates: dict[str, list[list[float]]] = {mode: [] for mode in MODES}
     with tempfile.TemporaryDirectory() as logs:
         controller = measure_controller(logs)
-        for turn in range(args.rounds):
-            order = list(MODES) if turn % 2 == 0 else list(MODES)[::-1]
-            for mode in order:
-                rates[mode].append(rates_of(mode, args.count, logs))
+        rates = [rates_of(args.count, logs) for _ in range(args.rounds)]
     write(args.output, "make bench-observe", report(rates, controller), {"rates": rates, "controller": controller})
 
 
