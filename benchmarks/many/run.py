@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 from comparing import BUILD, System, header, number, write
 
+HERE = Path(__file__).parent
 SYSTEMS = ("shoal", "joblib", "ray", "dask", "serial")
 #: What is fitted: name, title, and how many times the rates of joblib and of Ray are to be reached.
 ROWS = {"ridge": ("Ridge", 1.0, 2.8), "boosting": ("HistGradientBoosting, 10 rounds", 1.0, 0.0)}
@@ -80,7 +80,7 @@ def report(ray_python: str, found: dict[str, Any]) -> list[str]:
     lines += [
         "",
         f"{SHORT_FITS:,} fits of a millisecond: {short['seconds']:.1f} s, and the driver's largest size has grown by "
-        f"{short['grown']:.0f} MiB. `fit_many` keeps every model in its catalog on disk; the others keep them in memory.",
+        f"{short['grown']:.0f} MiB. `fit_many` keeps every model in a catalog on disk; the others keep them in memory.",
     ]
     return lines
 
