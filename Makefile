@@ -16,7 +16,8 @@
 #   make format      let ruff lay out the Python code
 #   make clean       remove what was built (`make clean-all`: the environment too)
 #
-# What can be set: VENV (where the environment is), PYTHON (which one makes it), TORCH (what pip is asked for).
+# What can be set: VENV (where the environment is), PYTHON (which one makes it), TORCH (what pip is asked for), JOBS (test
+# files that run at once).
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -47,6 +48,9 @@ BUNDLE_INPUTS := $(wildcard labextension/*.json labextension/hatch_build.py labe
 NODE_MODULES := labextension/node_modules/.shoal-lock.sha256
 
 PYTEST := $(BIN)/python -m pytest
+# Tests wait more than they compute: the long tiers run two files at a time (JOBS=0: one after the other, in this process).
+JOBS ?= 2
+PARALLEL := -n $(JOBS) --dist loadfile
 UNIT_TESTS := $(wildcard tests/core/unit tests/kernel/unit)
 
 # What tests and benchmarks start is no cluster that somebody wants to look at later.
@@ -173,7 +177,7 @@ test-js: $(INSTALLED_DEV) $(NODE_MODULES)
 	cd labextension && npm test --silent
 
 test-python: $(INSTALLED_DEV)
-	$(PYTEST)
+	$(PYTEST) $(PARALLEL)
 
 # An ipykernel 6 in front of the environment's own, without output by thread, subshells and a cell's metadata: where output
 # lands, what is shown while cells run, and what the stop button does must not depend on these.
@@ -192,13 +196,13 @@ test-ipykernel-6: $(IPYKERNEL_6)/.installed
 
 # Runs of their own: pytest-jupyter's event loop, playwright's and nbval's kernels keep out of each other's way.
 test-labextension: $(INSTALLED_DEV)
-	$(PYTEST) tests/labextension
+	$(PYTEST) $(PARALLEL) tests/labextension
 
 test-notebooks: $(INSTALLED_DEV)
 	$(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout=120 notebooks
 
 test-browser: $(INSTALLED_DEV)
-	$(PYTEST) tests/browser --screenshot=only-on-failure --tracing=retain-on-failure --output=build/browser
+	$(PYTEST) $(PARALLEL) tests/browser --screenshot=only-on-failure --tracing=retain-on-failure --output=build/browser
 
 format: $(INSTALLED_DEV)
 	$(BIN)/ruff check --fix-only .
