@@ -9,7 +9,7 @@ from shoal.machines import bundles
 from shoal.machines.bundles import Group
 from shoal.machines.nodes import CPUS, Ledger, NodeIndex
 from shoal.model.placement import SchedulingClass
-from shoal.model.resources import Resources, fits, make_resources, take
+from shoal.model.resources import Resources, describe, fits, make_resources, take
 
 #: Nodes that a placement group is tried on before all others.
 FIRST_TRY = 256
@@ -200,8 +200,8 @@ class Places:
         return "" if not self.nodes else self._most_there_is(kind)
 
     def _most_there_is(self, kind: SchedulingClass) -> str:
-        amounts = ", ".join(f"{name}={amount:g}" for name, amount in self.largest(kind)) or "nothing of it"
-        return f"the most any node has is {amounts}"
+        largest = self.largest(kind)
+        return f"the most any node has is {describe(largest) if largest else 'nothing of it'}"
 
     def largest(self, kind: SchedulingClass) -> Resources:
         nodes = list(self.candidates(kind)) or list(self.nodes.values())
