@@ -37,11 +37,12 @@ def leave_if_forked(error: BaseException | None = None) -> None:
     """End a forked child whose user code has ended, with *error* or without, as the end of a script would."""
     if not _is_forked:
         return
-    status: object = 0
+    status = 0
     if isinstance(error, SystemExit):
-        status = error.code
-        if not isinstance(status, int | None):
-            print(status, file=sys.stderr)
+        if isinstance(error.code, int | None):
+            status = error.code or 0
+        else:
+            print(error.code, file=sys.stderr)
             status = 1
     elif error is not None:
         traceback.print_exception(error)
@@ -49,4 +50,4 @@ def leave_if_forked(error: BaseException | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-    os._exit(int(status or 0) & 0xFF)
+    os._exit(status & 0xFF)
