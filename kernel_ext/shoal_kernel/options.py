@@ -68,9 +68,9 @@ def _unquote(word: str) -> str:
 
 def number(text: str) -> float:
     """A number from 0 up."""
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise ValueError
+    value = _float(text)
+    if value is None or not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"`{text}` is no number from 0 up")
     return value
 
 
@@ -78,16 +78,23 @@ def nbytes(text: str) -> int:
     """A number of bytes, such as ``512MB`` or ``2GiB``."""
     match = _AMOUNT.fullmatch(text)
     if match is None:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"`{text}` is no number of bytes, such as 512MB or 2GiB")
     return int(float(match["number"]) * _UNITS[(match["unit"] or "").lower()])
 
 
 def seconds(text: str) -> float:
     """A number of seconds above 0."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise ValueError
+    value = _float(text)
+    if value is None or not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"`{text}` is no number of seconds above 0")
     return value
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def count(text: str) -> int:

@@ -361,7 +361,7 @@ def owner_or_init() -> BaseOwner:
     """Return this process's owner runtime; a driver that has none joins or starts a cluster now."""
     owner = current.find_owner()
     if owner is None:
-        if getattr(_this_thread, "is_background", False):
+        if getattr(_this_thread, "is_background", False) or current.is_barred():
             return current.get_owner()  # which raises
         init()
         owner = current.get_owner()

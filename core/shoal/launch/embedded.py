@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 
-from shoal.launch.registry import Connection, find
+from shoal.launch.registry import Connection, find, prepare_registry
 from shoal.model.errors import ConnectError
 from shoal.model.ids import random_id
 
@@ -69,6 +69,7 @@ def start_head(options: EmbeddedOptions, timeout: float = START_TIMEOUT) -> Head
     ConnectError
         It did not come up within *timeout* seconds; the message holds what it said last.
     """
+    prepare_registry()  # what is wrong with it is better said here than by a process that ends
     sys_path = [entry or os.getcwd() for entry in sys.path]
     cluster_id = random_id("cluster")
     config = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import os
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from shoal.model.errors import ConnectError
 
 _CONNECTION = "connection.json"
 _LOCK = "alive"
@@ -85,6 +88,27 @@ def registry_directory() -> Path:
     return Path(jupyter_runtime_dir()) / "shoal"
 
 
+def prepare_registry() -> Path:
+    """Return the directory of this user's connection files, which is there now.
+
+    Raises
+    ------
+    ConnectError
+        It cannot be made, or not be written to.
+    """
+    top = registry_directory()
+    try:
+        top.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(top, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(top))
+    except OSError as error:
+        raise ConnectError(
+            f"The cluster's connection file has no place: `{top}` cannot be written to ({error.strerror}). It is in "
+            "Jupyter's runtime directory: let the environment variable `JUPYTER_RUNTIME_DIR` name a directory of yours."
+        ) from error
+    return top
+
+
 def register(connection: Connection, tls: dict[str, str] | None = None) -> Registration:
     """Write the entry of a cluster and hold its lock.
 
@@ -92,10 +116,14 @@ def register(connection: Connection, tls: dict[str, str] | None = None) -> Regis
     ----------
     tls
         PEM texts of ``ca``, ``cert`` and ``key``.
+
+    Raises
+    ------
+    ConnectError
+        There is no place for it.
     """
     connection = dataclasses.replace(connection, tls=bool(tls))
-    top = registry_directory()
-    top.mkdir(mode=0o700, parents=True, exist_ok=True)
+    top = prepare_registry()
     # Made under a name that nobody lists and moved into place when complete.
     draft = top / f".{connection.id}.{os.getpid()}"
     draft.mkdir(mode=0o700)

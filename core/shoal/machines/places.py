@@ -9,7 +9,7 @@ from shoal.machines import bundles
 from shoal.machines.bundles import Group
 from shoal.machines.nodes import CPUS, Ledger, NodeIndex
 from shoal.model.placement import SchedulingClass
-from shoal.model.resources import Resources, fits, make_resources, take
+from shoal.model.resources import Resources, describe, fits, format_amount, make_resources, take
 
 #: Nodes that a placement group is tried on before all others.
 FIRST_TRY = 256
@@ -115,7 +115,13 @@ class Places:
         if bundles.plan(group.bundles, group.strategy, self.nodes.values(), lambda node: node.total) is not None:
             return ""
         strategy = f" with {group.strategy}" if group.strategy.startswith("STRICT") else ""
-        return f"the cluster's {len(self.nodes)} nodes could not hold its bundles{strategy} even if they were empty"
+        nodes = f"{len(self.nodes)} nodes" if len(self.nodes) != 1 else "only node"
+        needs, has = _sum(group.bundles), _sum(node.total.items() for node in self.nodes.values())
+        there = ", ".join(f"{name}={format_amount(name, has.get(name, 0.0))}" for name in sorted(needs))
+        return (
+            f"its {len(group.bundles)} bundles need {describe(make_resources(needs))} in all, and the cluster's "
+            f"{nodes} ({there}) could not hold them{strategy} even when empty"
+        )
 
     def choose(self, kind: SchedulingClass, request: object) -> Ledger | None:
         """Return the best ledger with room for *kind*."""
@@ -200,11 +206,19 @@ class Places:
         return "" if not self.nodes else self._most_there_is(kind)
 
     def _most_there_is(self, kind: SchedulingClass) -> str:
-        amounts = ", ".join(f"{name}={amount:g}" for name, amount in self.largest(kind)) or "nothing of it"
-        return f"the most any node has is {amounts}"
+        largest = self.largest(kind)
+        return f"the most any node has is {describe(largest) if largest else 'nothing of it'}"
 
     def largest(self, kind: SchedulingClass) -> Resources:
         nodes = list(self.candidates(kind)) or list(self.nodes.values())
         return make_resources(
             {name: max((node.total.get(name, 0.0) for node in nodes), default=0.0) for name, _ in kind.resources}
         )
+
+
+def _sum(amounts: Iterable[Iterable[tuple[str, float]]]) -> dict[str, float]:
+    summed: dict[str, float] = {}
+    for vector in amounts:
+        for name, amount in vector:
+            summed[name] = summed.get(name, 0.0) + amount
+    return summed

@@ -10,7 +10,7 @@ from shoal.machines.grants import Lease
 from shoal.machines.nodes import DRAINING, FULL, SILENT, Ledger
 from shoal.machines.places import Places
 from shoal.model.placement import SchedulingClass
-from shoal.model.resources import Resources, describe, fits, from_wire, give, make_resources
+from shoal.model.resources import Resources, describe, fits, format_amount, from_wire, give, make_resources
 
 #: Holders that are listed by name; the rest is added up.
 MAX_HOLDERS = 8
@@ -52,7 +52,7 @@ class Shortage(NamedTuple):
         if self.fits:
             return f"there is room on {self.node_id}: an executor is on its way"
         amounts = ", ".join(
-            f"{max(0.0, left):g} of {whole:g} {name}"
+            f"{format_amount(name, max(0.0, left))} of {format_amount(name, whole)} {name}"
             for (name, left), (_, whole) in zip(self.free, self.total, strict=True)
         )
         words = [f"it needs {describe(self.asked)}; {self.node_id} comes closest and has {amounts} free"]

@@ -224,6 +224,14 @@ def _gpus(name: str, value: Any) -> float:
     return amount
 
 
+def _nbytes(name: str, value: Any) -> int:
+    if not (is_number(value) and 0 <= value <= 2**63 - 1 and value == int(value)):
+        raise OptionError(
+            f"Option `{name}` must be a whole number of bytes from 0 up, such as 2 * 2**30, not {value!r}.", option=name
+        )
+    return int(value)
+
+
 def _whole(least: int, most: int = 2**63 - 1, words: str = "") -> _Check:
     def check(name: str, value: Any) -> int:
         if not (is_number(value, numbers.Integral) and least <= value <= most):
@@ -263,7 +271,9 @@ def _one_of(*choices: str) -> _Check:
 
 def _seconds(name: str, value: Any) -> float:
     if not (is_number(value) and 0 < value <= MAX_AMOUNT):
-        raise OptionError(f"Option `{name}` must be a number of seconds above 0, not {value!r}.", option=name)
+        raise OptionError(
+            f"Option `{name}` must be a number of seconds above 0, or None for no limit, not {value!r}.", option=name
+        )
     return float(value)
 
 
@@ -338,12 +348,12 @@ ELSEWHERE = {"CPU": "num_cpus", "GPU": "num_gpus"}
 _CHECKS: dict[str, _Check] = {
     "num_cpus": _amount,
     "num_gpus": _gpus,
-    "memory": _whole(0),
+    "memory": _nbytes,
     "resources": _named_amounts,
     "accelerator_type": _text,
     "scheduling_strategy": _placement,
     "label_selector": check_labels,
-    "priority": _whole(-(2**31), 2**31, "a whole number"),
+    "priority": _whole(-(2**31), 2**31, "a whole number from -(2**31) to 2**31"),
     "name": _text,
     "cell": _optional(_text),
     "max_retries": _whole(ENDLESS, words="a whole number from 0 up, or -1 for no end"),

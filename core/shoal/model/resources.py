@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from shoal.model.amounts import format_nbytes
+
 Resources = tuple[tuple[str, float], ...]
 
 
@@ -40,5 +42,11 @@ def give(asked: Resources, free: dict[str, float]) -> None:
 
 
 def describe(asked: Resources) -> str:
-    """Say *asked* in words: ``num_cpus=2, memory=1000000``."""
-    return ", ".join(f"{name}={amount:g}" for name, amount in asked) or "nothing"
+    """Say *asked* in words: ``memory=2000000000 (1.9 GiB), num_cpus=2``."""
+    return ", ".join(f"{name}={format_amount(name, amount)}" for name, amount in asked) or "nothing"
+
+
+def format_amount(name: str, amount: float) -> str:
+    """Say how much of a resource: exactly, and bytes in a unit that people read as well."""
+    exact = f"{amount:.15g}"
+    return f"{exact} ({format_nbytes(amount)})" if name == "memory" and amount >= 1024 else exact

@@ -583,7 +583,8 @@ _TEMPLATE = """
 
 def main() -> None:
     snapshot, rows = msgpack.unpackb(sys.stdin.buffer.read(), use_list=False)
-    sys.stdout.write(render(json.loads(snapshot), [Batch(*row) for row in rows]))
+    page = render(json.loads(snapshot), [Batch(*row) for row in rows])
+    sys.stdout.buffer.write(page.encode(errors="replace"))  # a name may hold what no file can
 
 
 if __name__ == "__main__":

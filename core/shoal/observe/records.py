@@ -198,7 +198,7 @@ def unpack(packed: bytes) -> Columns:
         It is no batch, or one of another version.
     """
     try:
-        version, *rest = msgpack.unpackb(packed, strict_map_key=False)
+        version, *rest = msgpack.unpackb(packed, strict_map_key=False, unicode_errors="surrogatepass")
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise ValueError(f"These are no records of shoal: {error}") from error
     if version != VERSION:
@@ -281,7 +281,8 @@ def _pack(rows: list[Row], offset: float) -> bytes:
             [column.tobytes() for column in times],
             bytes(min(attempt, 255) for attempt in attempts),
             described,
-        ]
+        ],
+        unicode_errors="surrogatepass",  # names of functions and texts of errors are anything
     )
     return packed
 

@@ -14,8 +14,8 @@ from typing import Any
 from shoal.model import messages as m
 from shoal.model.errors import ActorDiedError, ObjectLostError, TaskCancelledError
 from shoal.model.options import STREAMING
+from shoal.runtime import forked, remote_errors
 from shoal.runtime import payload as payloads
-from shoal.runtime import remote_errors
 from shoal.runtime.base_owner import BaseOwner
 from shoal.runtime.context import TaskContext, get_place
 from shoal.runtime.refs import ObjectRef
@@ -98,8 +98,11 @@ class Caller:
         begin = time.perf_counter()
         contained: Sequence[Any] = ()
         try:
-            payload, contained = self._finish(item, self.start(item))
+            value = self.start(item)
+            forked.leave_if_forked()
+            payload, contained = self._finish(item, value)
         except BaseException as error:  # boundary: user code; the error goes to its owner
+            forked.leave_if_forked(error)
             payload = self.blame(item, error)
             # The traceback's frames hold the arguments.
             error.__traceback__ = None

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from shoal.model.errors import OptionError
 
 #: The smallest store, in bytes.
 LEAST_STORE = 1 << 20
+#: Where shared memory is, and the bytes of it that are worth using.
+SHARED_MEMORY, LEAST_SHARED = Path("/dev/shm"), 256 << 20
 #: Seconds of silence below which a process that is merely busy would be given up.
 LEAST_SILENCE = 0.5
 
@@ -83,12 +86,19 @@ def silence_limit() -> float:
 
 
 def store_root() -> Path:
-    """Where stores live: as the environment says, else shared memory if there is any, else the temporary directory."""
+    """Where stores live: as the environment says, else shared memory if there is any, else the temporary directory.
+
+    Containers have 64 MiB of shared memory unless somebody asked for more. A store in the temporary directory holds
+    more than that, and what is read and written there stays in memory as long as there is enough of it.
+    """
     chosen = _directory(os.environ, "SHOAL_STORE_DIR")
     if chosen is not None:
         return chosen
-    shared = Path("/dev/shm")
-    return shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    elsewhere = Path(tempfile.gettempdir())
+    if not os.access(SHARED_MEMORY, os.W_OK):
+        return elsewhere
+    size = shutil.disk_usage(SHARED_MEMORY).total
+    return elsewhere if size < LEAST_SHARED and shutil.disk_usage(elsewhere).free > size else SHARED_MEMORY
 
 
 def spill_root() -> Path:
@@ -127,7 +137,7 @@ def _number(environ: Mapping[str, str], name: str, least: float, unit: str) -> f
         number = float(text)
         if math.isfinite(number) and number >= least:
             return number
-    raise OptionError(f"The environment variable `{name}` must be a number of {unit} from {least:g} up, not `{text}`.")
+    raise OptionError(f"The environment variable `{name}` must be a number of {unit} from {least:,} up, not `{text}`.")
 
 
 def _nbytes(environ: Mapping[str, str], name: str, least: int) -> int | None:

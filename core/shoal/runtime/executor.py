@@ -22,8 +22,8 @@ from collections.abc import Sequence
 
 from shoal.model import messages as m
 from shoal.runtime import context as contexts
+from shoal.runtime import forked, session
 from shoal.runtime import payload as payloads
-from shoal.runtime import session
 from shoal.runtime.begun import BegunMark
 from shoal.runtime.calling import Caller, Item, Outcome, cancelled
 from shoal.runtime.environment import silence_limit
@@ -67,6 +67,8 @@ class Executor:
         self.owner.waiting_hook = self._waits
         self._caller = Caller(self.owner, self._emit_value, self._waits)
         self._recipes: dict[tuple[Stream | None, int], m.Recipe] = {}
+        #: ``sys.stdout`` and ``sys.stderr`` of tasks, once there are any.
+        self._writers: tuple[TaskWriter, TaskWriter] | None = None
         self._bound = m.Bind("", (), None, "", b"", "")
         self._shape = m.ActorShape(0, (), ())
         #: Work of a lease that the agent has not told us of yet.
@@ -410,8 +412,9 @@ class Executor:
         for stream in (sys.__stdout__, sys.__stderr__):  # they lead to a file, which somebody may be reading
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(line_buffering=True)
-        sys.stdout = TaskWriter("stdout", self.emit, sys.__stdout__)
-        sys.stderr = TaskWriter("stderr", self.emit, sys.__stderr__)
+        forked.watch()
+        self._writers = TaskWriter("stdout", self.emit, sys.__stdout__), TaskWriter("stderr", self.emit, sys.__stderr__)
+        sys.stdout, sys.stderr = self._writers
         lane = self._lane = self._main_lane = MainLane(self._caller, self._begin, self._ended, self._hosts_concurrent)
         self._ready.set()
         lane.run()
@@ -447,6 +450,8 @@ class Executor:
         if item.run.lease_id:
             self._waits_under_way = 0
             self._begun.write(task_id, item.begun)
+            if self._writers is not None:  # a task before this one may have put streams of its own there, and left
+                sys.stdout, sys.stderr = self._writers
         return True
 
     def _ended(self, outcome: Outcome) -> None:

@@ -58,7 +58,8 @@ class MainLane:
         self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._running: Item | None = None
         self._thread_id = threading.main_thread().ident or 0
-        signal.signal(signal.SIGINT, self._on_interrupt)
+        self._handler = self._on_interrupt
+        signal.signal(signal.SIGINT, self._handler)
 
     @property
     def running(self) -> Item | None:
@@ -77,6 +78,8 @@ class MainLane:
             self._running = item
             if not self._begin(item):
                 continue  # taken back, or cancelled
+            if signal.getsignal(signal.SIGINT) is not self._handler:  # user code has set one, for its own time
+                signal.signal(signal.SIGINT, self._handler)
             try:
                 contexts.set_main(item.context)
                 outcome = self._caller.run(item)

@@ -137,6 +137,8 @@ class Owner(BaseOwner):
         )
         #: Placement groups asked for here, by id: the object that becomes ready with them.
         self._groups: dict[str, str] = {}
+        #: Placement groups asked for here that can never be, and why.
+        self._failed_groups: dict[str, str] = {}
         #: Placement groups removed here: leases in them may be with us for a moment more.
         self.removed_groups: set[str] = set()
         #: What stops the making of objects that no work of ours makes, by object.
@@ -334,6 +336,12 @@ class Owner(BaseOwner):
         return next((group_id for group_id, ready in self._groups.items() if ready == object_id), "")
 
     @staticmethod
+    def _never(group_id: str, reason: str) -> InfeasibleError:
+        """Return the error of a placement group that the cluster could never hold, and of work in it."""
+        text = f"`{group_id}` can never be reserved: {reason}. Ask for less, or add nodes."
+        return InfeasibleError(text, asked={}, largest={})
+
+    @staticmethod
     def group_is_gone(kind: SchedulingClass) -> InfeasibleError:
         """Return the error of work for a placement group that was removed."""
         return InfeasibleError(
@@ -421,8 +429,8 @@ class Owner(BaseOwner):
             case m.GroupReady(group_id):
                 self._group_settled(group_id, payloads.NONE)
             case m.GroupFailed(group_id, reason):
-                text = f"`{group_id}` can never be reserved: {reason}."
-                self._group_settled(group_id, payloads.from_error(InfeasibleError(text, asked={}, largest={})))
+                self._failed_groups[group_id] = reason
+                self._group_settled(group_id, payloads.from_error(self._never(group_id, reason)))
             case m.NodesChanged():
                 self._nodes_changed(message)
             case m.SegmentsSeen():
@@ -463,11 +471,15 @@ class Owner(BaseOwner):
     def _infeasible(self, message: m.Infeasible) -> None:
         kind, largest = class_from_wire(message.kind), from_wire(message.largest)
         reason = message.reason or f"the most any node has is {describe(largest)}"
-        error = InfeasibleError(
-            f"No node can ever satisfy {kind.describe()}: {reason}. Ask for less, or add a node that has it.",
-            asked=dict(kind.resources),
-            largest=dict(largest),
-        )
+        group_id = kind.placement.group_id
+        if group_id in self._failed_groups:  # why there is none is worth more than that there is none
+            error = self._never(group_id, self._failed_groups[group_id])
+        else:
+            error = InfeasibleError(
+                f"No node can ever satisfy {kind.describe()}: {reason}. Ask for less, or add a node that has it.",
+                asked=dict(kind.resources),
+                largest=dict(largest),
+            )
         if message.actor_id:
             self.actors.infeasible(message.actor_id, error)
         else:

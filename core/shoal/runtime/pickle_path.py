@@ -10,6 +10,8 @@ from shoal.runtime.code_pickling import dumps_by_value
 
 #: Parts looked at before the search settles for the deepest one found.
 MAX_PARTS = 2_000
+#: Characters of a path that are kept of its beginning and of its end.
+MAX_HEAD, MAX_TAIL = 120, 60
 
 
 def explain(value: Any, name: str) -> tuple[str, str]:
@@ -24,7 +26,7 @@ def explain(value: Any, name: str) -> tuple[str, str]:
         for step, part in _parts(value):
             budget -= 1
             if budget < 0:
-                return path, reason
+                return _shorten(path), reason
             if id(part) in seen:
                 continue
             seen.add(id(part))
@@ -33,16 +35,21 @@ def explain(value: Any, name: str) -> tuple[str, str]:
                 value, path, reason = part, path + step, failure
                 break
         else:
-            return path, reason
+            return _shorten(path), reason
+
+
+def _shorten(path: str) -> str:
+    return path if len(path) <= MAX_HEAD + MAX_TAIL else f"{path[:MAX_HEAD]} … {path[-MAX_TAIL:]}"
 
 
 def _failure(value: Any) -> str | None:
     try:
         dumps_by_value(value)
-    except RecursionError:
-        return "it is nested too deeply (or refers to itself through a reducer)"
     except Exception as error:  # boundary: reducers are user code
-        return str(error) or type(error).__name__
+        # cloudpickle turns it into an error of its own
+        if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
+            return "it is nested too deeply (or refers to itself through a reducer)"
+        return str(error).rstrip(".") or type(error).__name__
     return None
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("shoal")
 
 _owner: BaseOwner | None = None
+#: Why this process is to have no runtime; "" if it may.
+_barred = ""
 _emit: Callable[[str, str], bool] | None = None
 _output_listener: Callable[[Output], None] | None = None
 _cell_source: Callable[[], str | None] | None = None
@@ -51,12 +53,23 @@ def get_owner() -> BaseOwner:
         There is none.
     """
     if _owner is None:
-        raise NotInitializedError("shoal has no cluster in this process. Call `shoal.init()` first.")
+        raise NotInitializedError(_barred or "shoal has no cluster in this process. Call `shoal.init()` first.")
     return _owner
 
 
 def find_owner() -> BaseOwner | None:
     return _owner
+
+
+def bar(reason: str) -> None:
+    """Leave the runtime, and have this process not get another unasked: whoever needs one is told the *reason*."""
+    global _barred
+    set_owner(None)
+    _barred = reason
+
+
+def is_barred() -> bool:
+    return bool(_barred)
 
 
 def set_cell_source(source: Callable[[], str | None] | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -61,16 +62,17 @@ class Yields:
             if self.taken == self._total and not self.dropped:
                 self._owner.table.ready(self.next_ref.id, payloads.NO_MORE)
 
-    def take(self) -> ObjectRef:
-        """Return the ref of the value that has been waited for, and go on to the next."""
+    def take(self, ref: ObjectRef) -> bool:
+        """Take the value of *ref*, which is there, and go on to the next; False if another thread has taken it."""
         with self._lock:
-            ref = self.next_ref
+            if ref is not self.next_ref:
+                return False
             self.taken += 1
             ahead = self._ahead.pop(self.taken, None)
             if ahead is None:
                 ahead = self._new_ref(self.taken, payloads.NO_MORE if self.taken == self._total else None)
             self.next_ref = ahead
-            return ref
+            return True
 
     def drop(self) -> None:
         with self._lock:
@@ -98,7 +100,7 @@ class ObjectRefGenerator:
 
     Use it with ``for`` or ``async for``, once. ``next`` waits for the next value; a ref whose value is the exception
     that ended the generator is the last. With the option ``max_pending`` the generator waits for its consumer.
-    Dropping the iterator cancels what still runs.
+    Several threads may take from it: each value goes to one of them. Dropping the iterator cancels what still runs.
     """
 
     def __init__(self, owner: BaseOwner, yields: Yields, bounded: bool) -> None:
@@ -121,13 +123,14 @@ class ObjectRefGenerator:
         GetTimeoutError
             The next value was not there in time; it can be asked for again.
         """
-        if self._finished:
-            raise StopIteration
-        ref = self._yields.next_ref
-        if not self._owner.wait([ref], 1, timeout):
-            raise GetTimeoutError(f"Waited {timeout:g} s for the next value of `{self.task_id}`.", timeout=timeout)
-        if self._take():
-            return ref
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._finished:
+            ref = self._yields.next_ref
+            left = None if deadline is None else deadline - time.monotonic()
+            if not self._owner.wait([ref], 1, left):
+                raise GetTimeoutError(f"Waited {timeout:g} s for the next value of `{self.task_id}`.", timeout=timeout)
+            if self._take(ref):
+                return ref
         raise StopIteration
 
     def completed(self) -> bool:
@@ -144,20 +147,20 @@ class ObjectRefGenerator:
         return self
 
     async def __anext__(self) -> ObjectRef:
-        if self._finished:
-            raise StopAsyncIteration
-        ref = self._yields.next_ref
-        await self._owner.wait_async(ref)
-        if self._take():
-            return ref
+        while not self._finished:
+            ref = self._yields.next_ref
+            await self._owner.wait_async(ref)
+            if self._take(ref):
+                return ref
         raise StopAsyncIteration
 
-    def _take(self) -> bool:
-        """Take the value that is there, unless what is there is the end."""
-        if self._owner.is_end(self._yields.next_ref):
+    def _take(self, ref: ObjectRef) -> bool:
+        """Take the value that is there, unless what is there is the end, or another consumer was quicker."""
+        if self._owner.is_end(ref):
             self._finished = True
             return False
-        self._yields.take()
+        if not self._yields.take(ref):
+            return False
         if self._bounded:
             self._owner.tell_consumed(self._yields)
         return True

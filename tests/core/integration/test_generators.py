@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import threading
 import time
 
 import numpy as np
@@ -216,3 +217,20 @@ def test_a_generator_can_be_collected_as_one_value(embedded):
         return [x * x for x in range(3)]
 
     assert shoal.get(squares.remote(), timeout=30) == [0, 1, 4]
+
+
+def test_each_value_goes_to_one_of_several_threads(embedded):
+    values = count.options(max_pending=4).remote(500)
+    taken = []
+
+    def take():
+        for ref in values:
+            taken.append(shoal.get(ref, timeout=30))
+
+    threads = [threading.Thread(target=take, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+    assert sorted(taken) == list(range(500))

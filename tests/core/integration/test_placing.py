@@ -88,7 +88,7 @@ def test_nothing_runs_in_a_group_that_was_removed(cluster):
 
 def test_what_can_never_be_reserved_is_said(cluster):
     group = shoal.placement_group([{"num_cpus": 100}])
-    with pytest.raises(shoal.errors.InfeasibleError, match="even if they were empty"):
+    with pytest.raises(shoal.errors.InfeasibleError, match="could not hold them"):
         group.wait(timeout=30)
     small = shoal.placement_group([{"num_cpus": 0.5}])
     with pytest.raises(shoal.errors.InfeasibleError, match="no bundle"):
@@ -175,3 +175,17 @@ def test_higher_priorities_run_first(embedded, tmp_path, wait_until):
     high = [note.options(priority=1).remote("h") for _ in range(4)]
     shoal.get([*blockers, *low, *high], timeout=30)
     assert (tmp_path / "order").read_text().rindex("h") <= 5
+
+
+def test_work_in_a_group_that_can_never_be_is_told_why(embedded):
+    with shoal.placement_group([{"num_cpus": 1}] * 3) as group:
+        works = [where.options(scheduling_strategy=group.bundle(i)).remote() for i in range(3)]
+        actor = Placed.options(num_cpus=1, scheduling_strategy=group).remote()
+        why = r"its 3 bundles need num_cpus=3 in all, and the cluster's .* \(num_cpus=2\) could not hold them"
+        for ref in works:
+            with pytest.raises(shoal.errors.InfeasibleError, match=why):
+                shoal.get(ref, timeout=30)
+        with pytest.raises(shoal.errors.ShoalError, match=why):
+            shoal.get(actor.where.remote(), timeout=30)
+        with pytest.raises(shoal.errors.InfeasibleError, match=why):
+            shoal.get(where.options(scheduling_strategy=group).remote(), timeout=30)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -29,6 +33,26 @@ def test_a_full_store_names_makers_and_holders(names):
         assert shoal.get(shoal.put(ones(2_000_000))).sum() == 2_000_000, "others go to disk now"
         places = {row.where for row in shoal.memory().objects}
         assert "disk" in places and shoal.memory().stores[0].on_disk >= 1_000_000
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount")
+def test_a_container_with_little_shared_memory_stores_large_values():
+    script = """
+import numpy as np, shoal
+with shoal.init(num_cpus=1):
+    ref = shoal.put(np.ones(100_000_000, np.uint8))
+    print(shoal.get(shoal.remote(lambda array: int(array.sum())).remote(ref)))
+"""
+    command = 'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", command, "-", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if "mount:" in done.stderr:
+        pytest.skip("mounts are not allowed here")
+    assert done.stdout == "100000000\n", done.stderr
 
 
 def test_inline_has_no_store():

@@ -58,6 +58,12 @@ def test_ranks_are_numbered_on_each_node_as_well(kernel: Kernel) -> None:
     kernel.ok("%remote scale 1")
 
 
+def test_more_ranks_than_there_is_room_for(kernel: Kernel) -> None:
+    outcome = kernel.run("%%remote --ranks 3\nrank")
+    assert outcome.status == "error"
+    assert "its 3 bundles need num_cpus=3 in all" in outcome.error
+
+
 def test_when_a_rank_fails_the_others_do_not_wait_for_it(kernel: Kernel) -> None:
     outcome = kernel.run(
         "%%remote --ranks 2 --torch\nfrom torch import distributed\n"

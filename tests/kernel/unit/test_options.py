@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import re
+
 import pytest
 from IPython.core.error import UsageError
 
@@ -59,19 +62,19 @@ def test_nbytes(text: str, expected: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1XB", "1e3e", "GB", "inf"])
 def test_bad_nbytes(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(argparse.ArgumentTypeError, match=re.escape(f"`{text}` is no number of bytes, such as")):
         nbytes(text)
 
 
 @pytest.mark.parametrize("text", ["-1", "nan", "inf", "two", ""])
 def test_bad_numbers(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"`{text}` is no number from 0 up"):
         number(text)
-    with pytest.raises(ValueError):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"`{text}` is no number of seconds above 0"):
         seconds(text)
 
 
 def test_zero() -> None:
     assert number("0") == 0
-    with pytest.raises(ValueError):
+    with pytest.raises(argparse.ArgumentTypeError):
         seconds("0")

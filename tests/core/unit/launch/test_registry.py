@@ -17,6 +17,7 @@ import pytest
 
 from shoal.launch import registry
 from shoal.launch.registry import Connection, Registration, find, find_by_name, list_clusters, register
+from shoal.model.errors import ConnectError
 
 TLS = {"ca": "CA-SECRET", "cert": "CERT-SECRET", "key": "KEY-SECRET"}
 
@@ -25,6 +26,13 @@ TLS = {"ca": "CA-SECRET", "cert": "CERT-SECRET", "key": "KEY-SECRET"}
 def runtime_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
     return tmp_path / "runtime" / "shoal"
+
+
+def test_a_registry_without_a_place_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "file"))
+    with pytest.raises(ConnectError, match=r"file/shoal` cannot be written to .*JUPYTER_RUNTIME_DIR"):
+        register(connection(1), TLS)
 
 
 @pytest.fixture

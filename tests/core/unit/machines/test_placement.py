@@ -169,7 +169,7 @@ def test_what_could_never_be_placed_is_told_at_once(wanted: Group) -> None:
     machine = cluster(2, 2)
     machine.create_group(wanted)
     (failed,) = settle(machine)
-    assert isinstance(failed, GroupFailed) and "could not hold its bundles" in failed.reason
+    assert isinstance(failed, GroupFailed) and "could not hold them" in failed.reason
     assert machine.groups == {}
 
 

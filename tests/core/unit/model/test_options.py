@@ -23,6 +23,7 @@ from shoal.model.placement import ANYWHERE, Placement
         ({"num_gpus": Fraction(1, 4)}, TaskOptions(num_gpus=0.25)),
         ({"num_cpus": np.float32(0.5)}, TaskOptions(num_cpus=0.5)),
         ({"memory": np.int64(1 << 30)}, TaskOptions(memory=1 << 30)),
+        ({"memory": 2e9}, TaskOptions(memory=2_000_000_000)),
         ({"resources": {"tpu": 1, "disk": 0}}, TaskOptions(resources=(("tpu", 1.0),))),
         ({"max_retries": 0, "name": "train", "cell": None}, TaskOptions(max_retries=0, name="train")),
         ({"num_returns": "streaming", "max_pending": 2}, TaskOptions(num_returns=-1, max_pending=2)),

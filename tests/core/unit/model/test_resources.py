@@ -61,6 +61,7 @@ def test_a_thousand_tenths_leave_exactly_what_was_there() -> None:
     assert free == {"num_cpus": 1.0}
 
 
-def test_vectors_are_described() -> None:
-    assert describe(make_resources({"num_cpus": 2, "memory": 1e6})) == "memory=1e+06, num_cpus=2"
+def test_amounts_are_said_exactly_and_bytes_for_people() -> None:
+    asked = make_resources({"num_cpus": 0.5, "memory": 25_276_500_123, "tpu": 1_234_567})
+    assert describe(asked) == "memory=25276500123 (23.5 GiB), num_cpus=0.5, tpu=1234567"
     assert describe(()) == "nothing"

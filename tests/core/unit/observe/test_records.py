@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +51,17 @@ def test_what_is_noted_is_read(noted: list[tuple]) -> None:
 
 def note(buffer: RecordBuffer, number: int, error: str = "") -> None:
     buffer.note((f"task-ab-{number}", 0, "f", "", 1.0, 2.0, 0.5, "exec-1", 0, 0, error))
+
+
+def test_text_that_no_file_can_hold_is_kept() -> None:
+    buffer = RecordBuffer(0.0)
+    name = os.fsdecode(b"caf\xe9.txt")  # as Python gives the name of a file that is not UTF-8
+    buffer.note(("task-ab-1", 0, name, name, 1.0, 2.0, 0.5, name, 1, 0, f"FileNotFoundError: {name}"))
+    batch = buffer.take("owner-1")
+    assert batch is not None
+    [record] = records_of([batch])
+    assert (record.function, record.cell, record.executor) == (name, name, name)
+    assert record.error == f"FileNotFoundError: {name}"
 
 
 def test_nothing_noted_is_no_batch() -> None:

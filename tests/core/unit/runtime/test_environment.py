@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 import shoal
 from shoal.model.errors import OptionError
+from shoal.runtime import environment
 from shoal.runtime.environment import NodeSettings, event_log_root, node_settings, spill_root, store_root
 
 
@@ -79,6 +81,17 @@ def test_where_values_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.delenv("SHOAL_SPILL_DIR")
     assert os.access(store_root(), os.W_OK)
     assert spill_root() == Path(tempfile.gettempdir())
+
+
+def test_shared_memory_too_small_to_be_of_use_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHOAL_STORE_DIR", raising=False)
+    size = shutil.disk_usage(environment.SHARED_MEMORY).total
+    monkeypatch.setattr(environment, "LEAST_SHARED", size)
+    assert store_root() == environment.SHARED_MEMORY
+    monkeypatch.setattr(environment, "LEAST_SHARED", size + 1)
+    elsewhere = Path(tempfile.gettempdir())
+    has_more = shutil.disk_usage(elsewhere).free > size
+    assert store_root() == (elsewhere if has_more else environment.SHARED_MEMORY)
 
 
 def test_where_logs_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
