@@ -69,6 +69,11 @@ class DaskScaler:
             stays = {} if force else nodes.stays(node_ids, with_tasks=True)
             kept = {node_id: ", ".join(what) for node_id, what in stays.items() if what}
             going = [node_id for unit in units if not any(map(kept.get, unit)) for node_id in unit]
+            for unit in units:
+                needed = [node_id for node_id in unit if node_id in kept]
+                if needed:
+                    why = f"to stay with {', '.join(needed)}, as they end only together"
+                    kept |= {node_id: why for node_id in unit if node_id not in kept}
             if going:
                 self._end(going, nodes, deadline)
         except BaseException:
