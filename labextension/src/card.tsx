@@ -57,7 +57,7 @@ export function ClusterCard(props: ICardProps): React.JSX.Element {
           )}
         </h4>
         <span className="shoal-Card-state">{state.text}</span>
-        {running && join !== null && (
+        {running && join !== null && snapshot?.without_shoal !== true && (
           <IconButton
             icon={linkIcon}
             label={trans.__('Use %1 in this notebook', name)}

@@ -450,7 +450,6 @@ events, summary, timeline = _here.events, _here.summary, _here.timeline
 
 __all__ = [
     "ClusterState",
-    "PastState",
     "Rows",
     "actors",
     "cells",

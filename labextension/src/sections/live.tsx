@@ -55,7 +55,7 @@ function Live({ cluster, store, url, trans }: ISectionProps): React.JSX.Element 
       >
         <Nodes nodes={snapshot.nodes} trans={trans} />
       </Fold>
-      {cluster.state === 'running' && (
+      {cluster.state === 'running' && snapshot.without_shoal !== true && (
         <p className="shoal-Links">
           <a href={url('clusters', cluster.id, 'analysis')} target="_blank" rel="noopener noreferrer">
             {trans.__('Analysis page')}
@@ -138,7 +138,7 @@ const NodeRow = React.memo(function NodeRow({ node, trans }: { node: INode; tran
           {node.host}
         </span>
         <span className="shoal-Row-note">
-          {trouble ? `⚠ ${trouble}` : trans._n('%1 executor', '%1 executors', node.executors)}
+          {trouble ? `⚠ ${trouble}` : node.executors === null ? trans.__('Dask worker') : trans._n('%1 executor', '%1 executors', node.executors)}
         </span>
       </div>
       <Meter

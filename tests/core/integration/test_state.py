@@ -164,6 +164,19 @@ def test_owners_tell_of_failures_and_memory_and_let_go(cluster):
         look(owner, "memory", "much", target=owner.owner_id, timeout=TIMEOUT)
 
 
+def stop(pid: int) -> None:
+    """Stop a process and wait until each of its threads stands: one that runs on for a moment may give an answer."""
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + TIMEOUT
+    while any(_thread_state(path) != "T" for path in Path(f"/proc/{pid}/task").iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def _thread_state(task: Path) -> str:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
+
+
 def test_who_gives_no_answer_is_named(cluster, gate):
     @shoal.remote
     def silent(path):
@@ -174,7 +187,7 @@ def test_who_gives_no_answer_is_named(cluster, gate):
     ref = silent.remote(gate)
     pid = int(gate.read_text())
     (row,) = shoal.state.tasks(function="silent", as_rows=True)
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     try:
         frame = shoal.state.tasks(timeout=0.5)
         assert frame.attrs["unanswered"] == [row["executor"]]

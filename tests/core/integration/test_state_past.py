@@ -74,7 +74,7 @@ def test_inline_it_works_likewise():
         generator = values.remote()
         frame = shoal.state.tasks()
         assert frame.state.value_counts().to_dict() == {"finished": 14, "failed": 1, "running": 1}
-        assert set(frame.node) == {"inline"}
+        assert set(frame.node) == set(shoal.state.nodes().id) == {"inline"}
         assert shoal.state.summary("cell").iloc[0].finished == 14
         assert len(shoal.state.leases()) == 0 and len(shoal.state.placement_groups()) == 0
         held = shoal.put(3)
