@@ -40,7 +40,8 @@ class GridFeed:
         self._batches: deque[Batch] = deque(maxlen=MAX_BATCHES)
         self._nodes: dict[str, str] = {}
         self._running: list[Running] = []
-        self._asked = 0.0
+        #: When it was asked where executors are, and what runs there.
+        self._asked = self._asked_running = 0.0
         self._task: asyncio.Task[None] | None = None
         self.num_users = 0
         #: The newest message for pages, as JSON, and how many there have been.
@@ -68,8 +69,9 @@ class GridFeed:
 
     async def _run(self) -> None:
         while True:
-            with contextlib.suppress(ConnectError, ShoalError, OSError, ValueError):
-                await self._follow()
+            if not (self._shared.snapshot or {}).get("without_shoal"):
+                with contextlib.suppress(ConnectError, ShoalError, OSError, ValueError):
+                    await self._follow()
             await asyncio.sleep(INTERVAL)
 
     async def _follow(self) -> None:
@@ -107,15 +109,16 @@ class GridFeed:
             await asyncio.to_thread(self._read, batches)
         snapshot = self._shared.snapshot
         now = snapshot["time"] if snapshot is not None else time.time()
-        if time.monotonic() - self._asked > ASK_INTERVAL:
+        if snapshot is not None and time.monotonic() - self._asked_running > ASK_INTERVAL:
+            self._asked_running = time.monotonic()
+            busy = snapshot["tasks"]["running"] > 0
+            self._running = await self._find_running(watch, snapshot, now) if busy else []
+        if self._grid.executors - self._nodes.keys() and time.monotonic() - self._asked > ASK_INTERVAL:
             self._asked = time.monotonic()
-            if self._grid.executors - self._nodes.keys():
-                rows = await watch.ask("processes")
-                self._nodes = {name: node for name, node in self._nodes.items() if name in self._grid.executors} | {
-                    executor: node for executor, _, node in rows
-                }
-            busy = snapshot is not None and snapshot["tasks"]["running"] > 0
-            self._running = await self._find_running(watch, snapshot, now) if snapshot is not None and busy else []
+            rows = await watch.ask("processes")
+            self._nodes = {name: node for name, node in self._nodes.items() if name in self._grid.executors} | {
+                executor: node for executor, _, node in rows
+            }
         executors = self._grid.rows(now, self._nodes, self._running)
         message = {
             "type": "grid",

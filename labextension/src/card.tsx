@@ -186,7 +186,7 @@ function Control({ cluster, send, store, trans }: ICardProps): React.JSX.Element
         />
       )}
       <div className="shoal-Buttons">
-        {running && !scaling && (
+        {running && !scaling && cluster.snapshot?.without_shoal !== true && (
           <TextButton
             label={trans.__('Scale %1', name)}
             onClick={() => {
@@ -264,7 +264,11 @@ function Usage({ snapshot, trans }: { snapshot: ISnapshot; trans: TranslationBun
         label={trans.__('CPU')}
         value={sum.cpuRatio}
         warn={false}
-        text={trans.__('%1 of %2 CPUs granted', formatNumber(sum.cpusUsed), formatNumber(sum.cpus))}
+        text={
+          snapshot.without_shoal === true
+            ? trans.__('%1 of %2 threads busy', formatNumber(sum.cpusUsed), formatNumber(sum.cpus))
+            : trans.__('%1 of %2 CPUs granted', formatNumber(sum.cpusUsed), formatNumber(sum.cpus))
+        }
       />
       <Meter
         label={trans.__('Memory')}
@@ -280,10 +284,12 @@ function TaskCounts({ snapshot, trans }: { snapshot: ISnapshot; trans: Translati
   const { running, queued, finished, failed } = snapshot.tasks;
   const counts: [string, number, boolean][] = [
     [trans.__('running'), running, false],
-    [trans.__('queued'), queued, false],
-    [trans.__('finished'), finished, false],
-    [trans.__('failed'), failed, failed > 0]
+    [trans.__('queued'), queued, false]
   ];
+  if (snapshot.without_shoal !== true) {
+    // Dask does not tell how many there have been
+    counts.push([trans.__('finished'), finished, false], [trans.__('failed'), failed, failed > 0]);
+  }
   return (
     <dl className="shoal-Counts" aria-label={trans.__('Tasks')}>
       {counts.map(([label, count, bad]) => (

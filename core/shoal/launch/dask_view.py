@@ -25,9 +25,8 @@ from shoal.transport.stream import Comm
 
 #: What people are told where they see this.
 NOTICE = (
-    "Dask only: there is no shoal in this Dask cluster, so it runs no tasks and actors of ours, and there are no "
-    "cells, logs, objects or timelines of it. Its workers are shown as Dask's scheduler tells of them. To have all of "
-    "it, join the cluster with `shoal.init(address)`, which says what is in the way if that fails."
+    "Dask only: there is no shoal in this Dask cluster. Workers and load are as Dask tells of them; cells, logs, "
+    "objects and timelines need shoal: `shoal.init(address)` brings it in, or says what is in the way."
 )
 #: States of Dask's tasks on a worker that run, and that have the worker and do not run.
 _RUNNING, _QUEUED = ("executing", "long-running"), ("ready", "waiting", "constrained", "fetch", "flight", "rescheduled")

@@ -425,7 +425,11 @@ def test_workers_of_one_job_leave_together():
         shoal.init(jobs, timeout=30) as cluster,
     ):
         assert len(shoal.nodes()) == 4
-        assert cluster.try_scale(3).num_nodes == 4, "half a job"
+        half = cluster.try_scale(3)
+        assert half.num_nodes == 4 and len(half.together) == 2 and not half.kept, "half a job"
+        assert (
+            half.note(3) == f"There are 4 nodes, not 3: {', '.join(half.together)} end only together. Ask for 2 or 4."
+        )
         home = shoal.nodes()[-1]
         actor = Counter.options(scheduling_strategy=shoal.NodeAffinity(home.id)).remote()
         shoal.get(actor.node.remote(), timeout=60)

@@ -228,3 +228,17 @@ def test_inside_a_task_it_is_the_same_cluster(cluster):
 
     num_nodes, rows = shoal.get(look_around.remote(), timeout=TIMEOUT)
     assert num_nodes == len(shoal.state.nodes()) and [row["state"] for row in rows] == ["running"]
+
+
+def test_memory_by_cell_is_told_over_time(cluster, wait_until):
+    ref = shoal.remote(numpy.ones).options(cell="In[7]#memory").remote(1_000_000)
+    shoal.wait([ref], timeout=TIMEOUT)
+
+    def curve() -> list[float]:
+        rows = look(session.get_owner(), "cell_memory", timeout=TIMEOUT)
+        return [nbytes for row in rows if row["cell"] == "In[7]#memory" for _, nbytes in row["points"]]
+
+    wait_until(lambda: curve() and curve()[-1] > 8_000_000, "its bytes are told")
+    assert curve()[0] == 0
+    page = shoal.plot.analysis().html
+    assert "Memory by cell over time" in page
