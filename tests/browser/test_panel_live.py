@@ -22,11 +22,6 @@ pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("page_errors")]
 
 
 @pytest.fixture
-def panel(page: Page) -> Locator:
-    return page.get_by_role("region", name="Shoal Clusters")
-
-
-@pytest.fixture
 def cluster() -> SimulatedCluster:
     made = SimulatedCluster(gpus=True)
     made.fail(3)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import venv
 
 import psutil
 import pytest
@@ -184,6 +185,18 @@ async def test_more_nodes_for_more_work(send, begin, start_driver, jp_ws_fetch):
     page.send(type="watch", clusters=[connection.id], interval=0.25)
     await page.seen(connection.id, lambda shown: len(shown["nodes"]) == 3, 60)
     page.socket.close()
+    await end(send, connection)
+
+
+async def test_it_may_run_in_another_environment(send, begin, tmp_path):
+    """A Python of another folder, with packages of its own: here, with a way to those of this one."""
+    await asyncio.to_thread(venv.create, tmp_path / "other", symlinks=True)
+    [packages] = (tmp_path / "other" / "lib").glob("python3.*/site-packages")
+    (packages / "these.pth").write_text("\n".join(entry for entry in sys.path if entry))
+    python = str(tmp_path / "other" / "bin" / "python")
+    connection = await begin({**SMALL, "python": python, "name": "abroad"})
+    assert connection.python == python != sys.executable
+    assert await joined("abroad") == ["detached", "42"]
     await end(send, connection)
 
 
