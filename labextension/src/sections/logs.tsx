@@ -125,7 +125,7 @@ function Logs({ cluster, send, trans }: ISectionProps): React.JSX.Element {
       >
         {shown.length === 0 && !failed && <Hint>{trans.__('No lines.')}</Hint>}
         {shown.map((line, index) => (
-          <LogLine key={index} line={line} />
+          <LogLine key={index} line={line} trans={trans} />
         ))}
       </div>
     </div>
@@ -201,11 +201,11 @@ function Stack(props: {
   );
 }
 
-const LogLine = React.memo(function LogLine({ line }: { line: ILogLine }) {
+const LogLine = React.memo(function LogLine({ line, trans }: { line: ILogLine; trans: TranslationBundle }) {
   const about = [line.function, line.task_id, line.time ? new Date(1000 * line.time).toLocaleTimeString() : ''];
   return (
     <div data-stream={line.stream} title={about.filter(Boolean).join(' · ') || undefined}>
-      {line.stream === 'stderr' && <span className="shoal-LogLines-mark">err </span>}
+      {line.stream === 'stderr' && <span className="shoal-LogLines-mark">{trans.__('err')} </span>}
       {line.text}
     </div>
   );
