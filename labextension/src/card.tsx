@@ -173,6 +173,8 @@ function Control({ cluster, send, store, trans }: ICardProps): React.JSX.Element
   const name = displayName(cluster);
   const [scaling, setScaling] = React.useState(false);
   const running = cluster.state === 'running';
+  // a Dask cluster without shoal is only looked at
+  const stops = running && cluster.snapshot?.without_shoal !== true;
   return (
     <>
       {scaling && running && (
@@ -197,14 +199,16 @@ function Control({ cluster, send, store, trans }: ICardProps): React.JSX.Element
           </TextButton>
         )}
         <AskingButton
-          label={running ? trans.__('Stop') : trans.__('Remove')}
-          about={running ? trans.__('Stop %1', name) : trans.__('Remove %1', name)}
+          label={stops ? trans.__('Stop') : trans.__('Remove')}
+          about={stops ? trans.__('Stop %1', name) : trans.__('Remove %1', name)}
           question={
-            running
+            stops
               ? trans.__('Stop “%1”? What runs on it is lost, also that of other notebooks.', name)
-              : trans.__('Remove “%1” from the list? If it still runs, it is told to stop.', name)
+              : running
+                ? trans.__('Remove “%1” from the list? The Dask cluster itself goes on.', name)
+                : trans.__('Remove “%1” from the list? If it still runs, it is told to stop.', name)
           }
-          yes={running ? trans.__('Stop it') : trans.__('Remove it')}
+          yes={stops ? trans.__('Stop it') : trans.__('Remove it')}
           no={trans.__('Keep it')}
           disabled={action.busy}
           onYes={() => {

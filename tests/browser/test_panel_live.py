@@ -255,6 +255,9 @@ def test_a_dask_cluster_without_shoal_is_no_blank_pane(lab, page, panel, workspa
     expect(panel.get_by_text("its work is not told of by cell")).to_be_visible()
     expect(panel.get_by_role("link", name="Analysis page")).to_have_count(0)
     expect(card).to_contain_text("2 of 4 threads busy")
+    card.get_by_role("button", name="Remove minnow").click()
+    expect(card.get_by_role("group", name=re.compile("The Dask cluster itself goes on"))).to_be_visible()
+    card.get_by_role("button", name="Keep it").click()
     # What Dask does not tell is left out, not said to be nought.
     for label in ("finished", "failed"):
         expect(card.get_by_label("Tasks").get_by_text(label)).to_have_count(0)

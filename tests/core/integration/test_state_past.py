@@ -76,6 +76,12 @@ def test_a_cluster_that_has_ended_can_be_examined(wait_until):
     assert shoal.state.open(row["path"]).id == cluster_id
 
 
+def test_a_driver_that_leaves_at_once_has_told_of_all_its_work():
+    with shoal.init(num_cpus=1, name="hasty") as cluster:
+        assert len(shoal.get([double.remote(number) for number in range(20)], timeout=TIMEOUT)) == 20
+    assert len(shoal.state.open(cluster.id).tasks(function="double", state="finished")) == 20
+
+
 def test_a_cluster_that_was_killed_can_be_examined(event_logs, wait_until):
     cluster = shoal.init(num_cpus=1, name="killed")
     try:
