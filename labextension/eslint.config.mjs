@@ -18,6 +18,15 @@ export default tseslint.config(
       '@typescript-eslint/no-namespace': 'off',
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }],
       eqeqeq: 'error',
+      // what people read goes through the translation bundle
+      'no-restricted-syntax': [
+        'error',
+        { selector: 'JSXText[value=/[A-Za-z]{2,}/]', message: 'Use trans.__() for text.' },
+        {
+          selector: 'JSXAttribute[name.name=/^(aria-label|title|label|about|question|placeholder)$/] > Literal',
+          message: 'Use trans.__() for text.'
+        }
+      ],
       'no-console': ['error', { allow: ['warn', 'error'] }]
     }
   },

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from shoal.errors import ConnectError
+from shoal.errors import ConnectError, ShoalMissingError
 
 if TYPE_CHECKING:
     import logging
@@ -66,7 +66,10 @@ class ClusterReader:
             self._probe = await asyncio.to_thread(importlib.import_module, "shoal.launch.probe")
         try:
             async with asyncio.timeout(FETCH_TIMEOUT):
-                snapshot = await self._probe.fetch_snapshot(connection, timeout=FETCH_TIMEOUT)
+                try:
+                    snapshot = await self._probe.fetch_snapshot(connection, timeout=FETCH_TIMEOUT)
+                except ShoalMissingError:
+                    return await self._fetch_dask(connection)
         except TimeoutError:
             return Reading("unreachable", f"The cluster gave no answer within {FETCH_TIMEOUT:g} s.")
         except (ConnectError, OSError) as error:
@@ -76,6 +79,12 @@ class ClusterReader:
             self._log.warning("shoal: looking at cluster %s failed", connection.id, exc_info=True)
             return Reading("unreachable", f"{type(error).__name__}: {error}")
         return check_snapshot(snapshot)
+
+    async def _fetch_dask(self, connection: Connection) -> Reading:
+        """Show what Dask tells of a cluster without shoal, and say that this is so."""
+        dask_view = await asyncio.to_thread(importlib.import_module, "shoal.launch.dask_view")
+        snapshot = await dask_view.fetch_dask_snapshot(connection, FETCH_TIMEOUT)
+        return Reading("running", dask_view.NOTICE, snapshot)
 
 
 def check_snapshot(snapshot: dict[str, Any]) -> Reading:

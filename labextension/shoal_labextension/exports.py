@@ -87,6 +87,7 @@ class AnalysisHandler(_Exporting):
         await self.connection(cluster_id)
         module = await module_of("shoal.observe.analysis_page", "analysis")
         snapshot = await self.ask(cluster_id, "snapshot")
+        snapshot = {**snapshot, "cell_memory": await self.ask(cluster_id, "cell_memory") or ()}
         given = module.pack(_plain(snapshot), await self.batches(cluster_id, ANALYSIS_RECORDS))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "shoal.observe.analysis_page"),

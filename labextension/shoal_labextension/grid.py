@@ -1,15 +1,15 @@
 """The task grid: what each executor did in each second of the last minute, reduced from the records of its work.
 
 A record covers the time from its start to its end. In each slice of time an executor shows the function that took
-most of it, and how much of it was spent in user code in all. Work is recorded when it has ended: what still runs is not
-here.
+most of it, and how much of it was spent in user code in all. Work is recorded when it has ended; what still runs is
+given beside the records, and drawn up to now.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from shoal.observe.records import Columns
@@ -20,6 +20,14 @@ NUM_SLICES, STEP, MAX_EXECUTORS = 60, 1.0, 64
 MAX_KNOWN = 4_096
 
 Slices = dict[int, dict[str, float]]
+
+
+class Running(NamedTuple):
+    """A piece of work that has not ended; it began at a time of the cluster, in Unix seconds."""
+
+    executor: str
+    function: str
+    began: float
 
 
 class Grid:
@@ -57,7 +65,7 @@ class Grid:
                 self._spread(slices, function, started, ended, last)
         self._forget()
 
-    def rows(self, now: float, node_of: Mapping[str, str]) -> list[dict[str, Any]]:
+    def rows(self, now: float, node_of: Mapping[str, str], running: Iterable[Running] = ()) -> list[dict[str, Any]]:
         """Return the busiest executors with their slices, the oldest first; they end with the second before *now*.
 
         Parameters
@@ -66,17 +74,24 @@ class Grid:
             Cluster's time; what is older than the grid reaches is forgotten.
         node_of
             The node of each executor.
+        running
+            What has begun and not ended.
         """
         self._newest = max(self._newest, int(now / self._step))
         self._forget()
         first = self._newest - self._num_slices + 1
-        busiest = sorted(self._executors, key=lambda name: (-_sum(self._executors[name].values()), name))
+        executors = dict(self._executors)
+        for work in running:
+            slices = {number: dict(busy) for number, busy in executors.get(work.executor, {}).items()}
+            self._spread(slices, work.function, work.began, now, int(now / self._step))
+            executors[work.executor] = slices
+        busiest = sorted(executors, key=lambda name: (-_sum(executors[name].values()), name))
         shown = sorted(busiest[:MAX_EXECUTORS], key=lambda name: (node_of.get(name, ""), name))
         return [
             {
                 "id": name,
                 "node": node_of.get(name, ""),
-                "slices": [self._cell(self._executors[name].get(number)) for number in range(first, self._newest + 1)],
+                "slices": [self._cell(executors[name].get(number)) for number in range(first, self._newest + 1)],
             }
             for name in shown
         ]

@@ -8,22 +8,24 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shoal.errors import ConnectError, ShoalError
 from shoal.launch.dask_cluster import security_from
 from shoal.launch.watching import ClusterWatch
 from shoal.observe.records import Batch, unpack
-from shoal_labextension.grid import STEP, Grid
+from shoal_labextension.grid import STEP, Grid, Running
 
 if TYPE_CHECKING:
     from shoal_labextension.watches import SharedWatch
 
-#: Seconds between two grids, and between two questions where executors are.
+#: Seconds between two grids, and between two questions where executors are and what runs there.
 INTERVAL, ASK_INTERVAL = 0.5, 2.0
 #: Batches that wait to be read at most: the newest; and records asked for when the first page looks.
 MAX_BATCHES, FIRST_RECORDS = 500, 20_000
 OPEN_TIMEOUT = 5.0
+#: Drivers and nodes asked what runs, work of each driver that is looked through, and seconds for an answer.
+MAX_ASKED, MAX_PENDING, ASK_TIMEOUT = 32, 1_000, 2.0
 
 
 class GridFeed:
@@ -37,7 +39,9 @@ class GridFeed:
         self._grid = Grid()
         self._batches: deque[Batch] = deque(maxlen=MAX_BATCHES)
         self._nodes: dict[str, str] = {}
-        self._asked = 0.0
+        self._running: list[Running] = []
+        #: When it was asked where executors are, and what runs there.
+        self._asked = self._asked_running = 0.0
         self._task: asyncio.Task[None] | None = None
         self.num_users = 0
         #: The newest message for pages, as JSON, and how many there have been.
@@ -65,8 +69,9 @@ class GridFeed:
 
     async def _run(self) -> None:
         while True:
-            with contextlib.suppress(ConnectError, ShoalError, OSError, ValueError):
-                await self._follow()
+            if not (self._shared.snapshot or {}).get("without_shoal"):
+                with contextlib.suppress(ConnectError, ShoalError, OSError, ValueError):
+                    await self._follow()
             await asyncio.sleep(INTERVAL)
 
     async def _follow(self) -> None:
@@ -102,15 +107,19 @@ class GridFeed:
         self._batches.clear()
         if batches:
             await asyncio.to_thread(self._read, batches)
+        snapshot = self._shared.snapshot
+        now = snapshot["time"] if snapshot is not None else time.time()
+        if snapshot is not None and time.monotonic() - self._asked_running > ASK_INTERVAL:
+            self._asked_running = time.monotonic()
+            busy = snapshot["tasks"]["running"] > 0
+            self._running = await self._find_running(watch, snapshot, now) if busy else []
         if self._grid.executors - self._nodes.keys() and time.monotonic() - self._asked > ASK_INTERVAL:
             self._asked = time.monotonic()
             rows = await watch.ask("processes")
             self._nodes = {name: node for name, node in self._nodes.items() if name in self._grid.executors} | {
                 executor: node for executor, _, node in rows
             }
-        snapshot = self._shared.snapshot
-        now = snapshot["time"] if snapshot is not None else time.time()
-        executors = self._grid.rows(now, self._nodes)
+        executors = self._grid.rows(now, self._nodes, self._running)
         message = {
             "type": "grid",
             "cluster": self._shared.connection.id,
@@ -123,10 +132,33 @@ class GridFeed:
         for listener in list(self.listeners):
             listener()
 
+    async def _find_running(self, watch: ClusterWatch, snapshot: dict[str, Any], now: float) -> list[Running]:
+        """Ask nodes what began last in each executor, and drivers which of that has not ended."""
+        nodes = [node["id"] for node in snapshot["nodes"]][:MAX_ASKED]
+        drivers = [owner["id"] for owner in snapshot["owners"] if owner["is_driver"]][:MAX_ASKED]
+        begun: dict[str, tuple[str, float]] = {}
+        for node, rows in zip(nodes, await _ask_each(watch, nodes, "executors"), strict=True):
+            for executor, _, _, _, _, task, since, _ in rows:
+                self._nodes.setdefault(executor, node)
+                begun[task] = (executor, now - since)
+        return [
+            Running(begun[task][0], function, begun[task][1])
+            for rows in await _ask_each(watch, drivers, "pending", MAX_PENDING)
+            for task, _, _, function, _, state, *_ in rows
+            if state == "running" and task in begun
+        ]
+
     def _read(self, batches: list[Batch]) -> None:
         for batch in batches:
             with contextlib.suppress(ValueError):  # of another version: it says so elsewhere
                 self._grid.add(unpack(batch.packed))
+
+
+async def _ask_each(watch: ClusterWatch, targets: list[str], topic: str, *details: Any) -> list[Any]:
+    """Return the rows that each answers; none of those that do not."""
+    asked = (watch.ask(topic, *details, target=target, timeout=ASK_TIMEOUT) for target in targets)
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    return [() if isinstance(answer, BaseException) else answer for answer in answers]
 
 
 __all__ = ["GridFeed"]

@@ -146,13 +146,19 @@ class MemoryHandler(_Asking):
 
 
 class ReleaseHandler(_Asking):
-    """``clusters/<id>/release``: have an owner let go of what it keeps of its own accord."""
+    """``clusters/<id>/release``: have an owner let go of one value, or of what it keeps of its own accord."""
 
     @web.authenticated
     @authorized
     async def post(self, cluster_id: str) -> None:
         """Answer with what it said."""
-        owner = text_of(self.body("owner"), "owner")
+        fields = self.body("owner", "object")
+        owner = text_of(fields, "owner")
+        if "object" in fields:
+            details = (text_of(fields, "object"),)
+            nbytes = await self.ask(cluster_id, "release_object", *details, target=owner, timeout=MEMORY_TIMEOUT)
+            await self.reply({"released": nbytes})
+            return
         await self.reply(await self.ask(cluster_id, "release", target=owner, timeout=MEMORY_TIMEOUT))
 
 
@@ -220,4 +226,9 @@ class ProfileHandler(_Asking):
         details = (text_of(fields, "executor"), float(seconds))
         node = text_of(fields, "node")
         found = await self.ask(cluster_id, "profile", *details, target=node, timeout=seconds + PROFILE_GRACE)
-        await self.reply(named(found, PROFILE))
+        profiles = await module_of("shoal.observe.profiles", "profile")
+        flame_graph = await module_of("shoal.observe.flame_graph", "profile")
+        samples = profiles.Samples.from_wire(found)
+        title = f"{details[0]}: {samples.looks} looks in {samples.seconds:.1f} s by {samples.how}"
+        html = await asyncio.to_thread(flame_graph.to_html, samples, title)
+        await self.reply({**named(found, PROFILE), "html": html})

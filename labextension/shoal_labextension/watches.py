@@ -11,9 +11,10 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
-from shoal.errors import ConnectError
+from shoal.errors import ConnectError, ShoalMissingError
 from shoal.launch import probe, registry
 from shoal.launch.dask_cluster import security_from
+from shoal.launch.dask_view import NOTICE, DaskWatch
 from shoal.launch.watching import ClusterWatch
 from shoal.observe.deltas import diff
 from shoal_labextension.clusters import FETCH_TIMEOUT, check_snapshot
@@ -30,6 +31,8 @@ INTERVAL = 0.25
 LINGER = 4.0
 #: Seconds to open a line, and between two attempts at first and at most.
 OPEN_TIMEOUT, RETRY, MAX_RETRY = 5.0, 0.5, 5.0
+#: Seconds between two looks whether there is shoal in a Dask cluster by now.
+LOOK_FOR_SHOAL = 20.0
 #: A page that has missed so many changes gets the whole snapshot.
 MAX_BEHIND = 80
 
@@ -136,19 +139,47 @@ class SharedWatch:
         except Exception as error:
             if not isinstance(error, ConnectError | OSError):
                 self._log.warning("shoal: watching %s failed", self.connection.id, exc_info=True)
-            self._become("unreachable", await self._explain(error))
-            return False
+            said = await self._explain(error)
         finally:
             self._watch = None
             if watch is not None:
                 await watch.close()
+        if said is None:
+            return await self._follow_dask()
+        self._become("unreachable", said)
+        return False
 
-    async def _explain(self, error: Exception) -> str:
-        """Say why a cluster cannot be watched: a Dask cluster without shoal answers, and hangs up."""
+    async def _follow_dask(self) -> bool:
+        """Look at a Dask cluster without shoal for a while, or until it is lost; returns whether it was there."""
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def on_end(reason: str) -> None:
+            if not ended.done():
+                ended.set_result(reason)
+
+        watch = DaskWatch(self.connection.address, security_from(self.connection.tls_files()), self._changed, on_end)
+        try:
+            await watch.open(OPEN_TIMEOUT)
+            self._become("running", NOTICE)
+            self._first_try.set()
+            self._become("unreachable", await asyncio.wait_for(ended, LOOK_FOR_SHOAL))
+        except TimeoutError:
+            pass  # it is still there: perhaps with shoal
+        except ConnectError as error:
+            self._become("unreachable", str(error))
+            return False
+        finally:
+            await watch.close()
+        return True
+
+    async def _explain(self, error: Exception) -> str | None:
+        """Say why a cluster cannot be watched; None for a Dask cluster without shoal, which answers, and hangs up."""
         said = str(error) or type(error).__name__
         if said.startswith("The cluster has ended"):
             try:
                 await probe.fetch_snapshot(self.connection, FETCH_TIMEOUT)
+            except ShoalMissingError:
+                return None
             except (ConnectError, TimeoutError, OSError) as reason:
                 return str(reason) or said
             except Exception:  # boundary: it is no Dask scheduler at all

@@ -251,22 +251,24 @@ export function readSpecs(answer: unknown): ISpec[] {
 }
 
 /** What one cell or variable keeps in the stores. */
-export interface IHolding {
+export interface IHolding<T = IObject> {
   cell: string;
   holder: string;
   nbytes: number;
   count: number;
+  objects: T[];
 }
 
 /** Objects summed up by the cell they came from and by who holds them first; the largest first. */
-export function groupObjects(objects: readonly IObject[]): IHolding[] {
-  const groups = new Map<string, IHolding>();
+export function groupObjects<T extends IObject>(objects: readonly T[]): IHolding<T>[] {
+  const groups = new Map<string, IHolding<T>>();
   for (const one of objects) {
     const holder = one.held_by[0] ?? one.made_by;
     const key = `${one.cell}\0${holder}`;
-    const group = groups.get(key) ?? { cell: one.cell, holder, nbytes: 0, count: 0 };
+    const group = groups.get(key) ?? { cell: one.cell, holder, nbytes: 0, count: 0, objects: [] };
     group.nbytes += one.nbytes;
     group.count += 1;
+    group.objects.push(one);
     groups.set(key, group);
   }
   return [...groups.values()].sort((a, b) => b.nbytes - a.nbytes);

@@ -57,7 +57,7 @@ export function ClusterCard(props: ICardProps): React.JSX.Element {
           )}
         </h4>
         <span className="shoal-Card-state">{state.text}</span>
-        {running && join !== null && (
+        {running && join !== null && snapshot?.without_shoal !== true && (
           <IconButton
             icon={linkIcon}
             label={trans.__('Use %1 in this notebook', name)}
@@ -173,6 +173,8 @@ function Control({ cluster, send, store, trans }: ICardProps): React.JSX.Element
   const name = displayName(cluster);
   const [scaling, setScaling] = React.useState(false);
   const running = cluster.state === 'running';
+  // a Dask cluster without shoal is only looked at
+  const stops = running && cluster.snapshot?.without_shoal !== true;
   return (
     <>
       {scaling && running && (
@@ -186,7 +188,7 @@ function Control({ cluster, send, store, trans }: ICardProps): React.JSX.Element
         />
       )}
       <div className="shoal-Buttons">
-        {running && !scaling && (
+        {running && !scaling && cluster.snapshot?.without_shoal !== true && (
           <TextButton
             label={trans.__('Scale %1', name)}
             onClick={() => {
@@ -197,14 +199,16 @@ function Control({ cluster, send, store, trans }: ICardProps): React.JSX.Element
           </TextButton>
         )}
         <AskingButton
-          label={running ? trans.__('Stop') : trans.__('Remove')}
-          about={running ? trans.__('Stop %1', name) : trans.__('Remove %1', name)}
+          label={stops ? trans.__('Stop') : trans.__('Remove')}
+          about={stops ? trans.__('Stop %1', name) : trans.__('Remove %1', name)}
           question={
-            running
+            stops
               ? trans.__('Stop “%1”? What runs on it is lost, also that of other notebooks.', name)
-              : trans.__('Remove “%1” from the list? If it still runs, it is told to stop.', name)
+              : running
+                ? trans.__('Remove “%1” from the list? The Dask cluster itself goes on.', name)
+                : trans.__('Remove “%1” from the list? If it still runs, it is told to stop.', name)
           }
-          yes={running ? trans.__('Stop it') : trans.__('Remove it')}
+          yes={stops ? trans.__('Stop it') : trans.__('Remove it')}
           no={trans.__('Keep it')}
           disabled={action.busy}
           onYes={() => {
@@ -264,7 +268,11 @@ function Usage({ snapshot, trans }: { snapshot: ISnapshot; trans: TranslationBun
         label={trans.__('CPU')}
         value={sum.cpuRatio}
         warn={false}
-        text={trans.__('%1 of %2 CPUs granted', formatNumber(sum.cpusUsed), formatNumber(sum.cpus))}
+        text={
+          snapshot.without_shoal === true
+            ? trans.__('%1 of %2 threads busy', formatNumber(sum.cpusUsed), formatNumber(sum.cpus))
+            : trans.__('%1 of %2 CPUs granted', formatNumber(sum.cpusUsed), formatNumber(sum.cpus))
+        }
       />
       <Meter
         label={trans.__('Memory')}
@@ -280,10 +288,12 @@ function TaskCounts({ snapshot, trans }: { snapshot: ISnapshot; trans: Translati
   const { running, queued, finished, failed } = snapshot.tasks;
   const counts: [string, number, boolean][] = [
     [trans.__('running'), running, false],
-    [trans.__('queued'), queued, false],
-    [trans.__('finished'), finished, false],
-    [trans.__('failed'), failed, failed > 0]
+    [trans.__('queued'), queued, false]
   ];
+  if (snapshot.without_shoal !== true) {
+    // Dask does not tell how many there have been
+    counts.push([trans.__('finished'), finished, false], [trans.__('failed'), failed, failed > 0]);
+  }
   return (
     <dl className="shoal-Counts" aria-label={trans.__('Tasks')}>
       {counts.map(([label, count, bad]) => (

@@ -33,7 +33,8 @@ export interface INode {
   cpu_ratio: number;
   memory: number;
   memory_used: number;
-  executors: number;
+  /** Null for a Dask worker without shoal. */
+  executors: number | null;
   store: number;
   store_used: number;
   spilled: number;
@@ -115,6 +116,8 @@ export interface IPoint {
 
 export interface ISnapshot {
   version: number;
+  /** It is what Dask's scheduler tells of a cluster that has no shoal in it: workers, and nothing that only we know. */
+  without_shoal?: boolean;
   time: number;
   cluster: { id: string; name: string; address: string; started: number };
   tasks: ICounts;

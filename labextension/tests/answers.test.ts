@@ -73,7 +73,12 @@ test('specs say what they start, or what is wrong with them', () => {
 test('objects are summed up by cell and holder', () => {
   const object = { object_id: 'a', nbytes: 10, where: 'memory', cell: 'In[1]', held_by: ['x'] };
   const objects = readMemory({ stores: [{}], objects: [object, { ...object, nbytes: 5 }, { ...object, held_by: [] }] });
-  assert.deepEqual(groupObjects(objects), [
+  const groups = groupObjects(objects);
+  assert.deepEqual(
+    groups.map(group => group.objects.map(one => one.nbytes).reduce((a, b) => a + b)),
+    groups.map(group => group.nbytes)
+  );
+  assert.deepEqual(groups.map(({ cell, holder, nbytes, count }) => ({ cell, holder, nbytes, count })), [
     { cell: 'In[1]', holder: 'x', nbytes: 15, count: 2 },
     { cell: 'In[1]', holder: '', nbytes: 10, count: 1 }
   ]);

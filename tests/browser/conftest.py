@@ -36,6 +36,8 @@ CHROMIUM_ARGS = [
     "--force-prefers-reduced-motion",
 ]
 START_TIMEOUT = 60.0
+#: Where the servers are, as JupyterHub has them: nothing of ours may take `/` for the server's beginning.
+BASE_URL = "/user/ada"
 #: A kernel, a head and its first executors are up in a few seconds; a busy machine may take ten times that.
 SLOW = 60_000
 
@@ -223,6 +225,26 @@ def _no_kernels_left(lab: Lab) -> Iterator[None]:
 
 
 @pytest.fixture
+def panel(page: Page) -> Locator:
+    """The panel of the page."""
+    return page.get_by_role("region", name="Shoal Clusters")
+
+
+@pytest.fixture
+def no_clusters_left(lab: Lab) -> Iterator[None]:
+    """End what a test has started, and wait until nothing is listed."""
+    yield
+    lab.stop_kernels()
+    deadline = time.monotonic() + 30
+    for cluster in lab.fetch_clusters():
+        if cluster["kind"] == "detached":
+            lab.get(f"/shoal/api/v1/clusters/{cluster['id']}", method="DELETE")
+    while lab.fetch_clusters():
+        assert time.monotonic() < deadline, "a cluster outlived the test by 30 s"
+        time.sleep(0.1)  # the server has no events
+
+
+@pytest.fixture
 def use_theme(page: Page) -> Callable[[str], None]:
     """Change between ``"Light"`` and ``"Dark"``."""
 
@@ -254,7 +276,7 @@ def notebook_7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def _serve(module: str, app: str, home: Path) -> Iterator[Lab]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    server = Lab(f"http://127.0.0.1:{port}", secrets.token_hex(16), home)
+    server = Lab(f"http://127.0.0.1:{port}{BASE_URL}", secrets.token_hex(16), home)
     server.root.mkdir()
     _no_news(home / "settings")
     log = home / "server.log"
@@ -262,6 +284,7 @@ def _serve(module: str, app: str, home: Path) -> Iterator[Lab]:
         *(sys.executable, "-m", module, "--no-browser", "--allow-root"),
         *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
         *(f"--IdentityProvider.token={server.token}", f"--ServerApp.root_dir={server.root}"),
+        f"--ServerApp.base_url={BASE_URL}",
         f"--{app}.expose_app_in_browser=True",  # window.jupyterapp
     ]
     folders = {

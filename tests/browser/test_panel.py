@@ -8,7 +8,7 @@ import socket
 import time
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import expect
 
 from shoal.launch import registry
 from shoal.launch.registry import Connection
@@ -33,22 +33,7 @@ predictors = [Predictor.remote(), Predictor.remote()]
 print([shoal.get(p.ready.remote()) for p in predictors])
 refs = [train.remote(i) for i in range(12)]"""
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("page_errors")]
-
-
-@pytest.fixture
-def panel(page: Page) -> Locator:
-    return page.get_by_role("region", name="Shoal Clusters")
-
-
-@pytest.fixture(autouse=True)
-def no_clusters_left(lab):
-    yield
-    lab.stop_kernels()
-    deadline = time.monotonic() + 20
-    while lab.fetch_clusters():
-        assert time.monotonic() < deadline, "a cluster outlived its kernel by 20 s"
-        time.sleep(0.1)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("page_errors", "no_clusters_left")]
 
 
 def test_without_clusters_it_says_what_to_do(lab, page, use_theme, panel, workspace, shots):
@@ -256,6 +241,27 @@ def test_a_cell_is_placed_from_its_toolbar(lab, page, notebook, panel, workspace
         expect(notebook.run(3).locator(".jp-OutputArea")).to_contain_text("another process: False")
     finally:
         lab.put_setting("cell-chip")
+
+
+def test_it_works_while_the_kernel_is_busy(lab, page, notebook, panel, workspace, tmp_path):
+    os.mkfifo(tmp_path / "gate")
+    hold = f"""import time
+hold = shoal.remote(lambda: time.sleep(600))
+refs = [hold.remote() for _ in range(3)]
+print(open({str(tmp_path / "gate")!r}).read())"""
+    lab.open(page, workspace)
+    lab.open_panel(page)
+    notebook.open("busy.ipynb", LOAD, INIT, hold)
+    notebook.run(0)
+    notebook.run(1)
+    held = notebook.start(2)
+    cell = panel.get_by_role("listitem", name="Cell In[3]")
+    expect(cell.get_by_role("progressbar")).to_have_attribute("aria-valuetext", re.compile(r"2 running, 1 queued"))
+    cell.get_by_role("button", name="Cancel the work of cell In[3]").click()
+    expect(cell).to_contain_text("3 cancelled")
+    expect(held.locator(".jp-InputPrompt")).to_have_text("[*]:")
+    (tmp_path / "gate").write_text("the kernel was busy all the time")
+    expect(notebook.finish(held).locator(".jp-OutputArea")).to_contain_text("the kernel was busy all the time")
 
 
 def test_cluster_leaves_with_its_kernel(lab, page, notebook, panel, workspace):

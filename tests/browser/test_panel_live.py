@@ -10,15 +10,15 @@ from playwright.sync_api import Locator, Page, Response, expect
 from simulated_cluster import SimulatedCluster
 from simulated_server import SimulatedServer
 
+from shoal.launch.dask_view import NOTICE, snapshot_of
+from shoal.observe.flame_graph import to_html
+from shoal.observe.history import History
+from shoal.observe.profiles import Samples
+
 AXE = Path(__file__).parents[2] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 LIGHT, DARK, CONTRAST = "JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("page_errors")]
-
-
-@pytest.fixture
-def panel(page: Page) -> Locator:
-    return page.get_by_role("region", name="Shoal Clusters")
 
 
 @pytest.fixture
@@ -165,8 +165,17 @@ def test_work_can_be_cancelled_actors_restarted_and_reasons_asked(lab, page, pan
     }
     server.on("GET", "clusters/cluster-1/failures", lambda query, body: (200, {"failures": [failure]}))
     held = {"object_id": "o", "nbytes": 3 << 20, "where": "memory", "cell": "In[2]", "held_by": ["weights"]}
-    server.on("GET", "clusters/cluster-1/memory", lambda query, body: (200, {"objects": [held]}))
-    server.on("POST", "clusters/cluster-1/release", lambda query, body: (200, {}))
+    pair = [{**held, "object_id": name, "nbytes": 1 << 20, "held_by": ["batches"]} for name in ("p", "q")]
+    objects = [held, *pair, {**held, "object_id": "r", "owner": "exec-1", "held_by": ["theirs"]}]
+
+    def release(query, body):
+        if body.get("object") == "q":
+            return 409, {"message": "`q` is needed by 1 other process."}
+        objects[:] = [row for row in objects if row["object_id"] != body.get("object")]
+        return 200, {}
+
+    server.on("GET", "clusters/cluster-1/memory", lambda query, body: (200, {"objects": list(objects)}))
+    server.on("POST", "clusters/cluster-1/release", release)
     lab.open(page, workspace)
     lab.open_panel(page)
 
@@ -206,11 +215,79 @@ def test_work_can_be_cancelled_actors_restarted_and_reasons_asked(lab, page, pan
     panel.get_by_text("Objects", exact=True).click()
     expect(panel.get_by_label("Objects by cell and holder")).to_contain_text("weights")
     expect(panel.get_by_label("Objects by cell and holder")).to_contain_text("3.00 MiB")
+    stored = panel.get_by_label("Objects by cell and holder")
+    expect(stored.get_by_role("button", name="of theirs")).to_have_count(0)
+    stored.get_by_role("button", name="Release 3.00 MiB of weights").click()
+    question = stored.get_by_role("group", name=re.compile("^Release 3.00 MiB of weights.*told that it is gone"))
+    question.get_by_role("button", name="Keep it").click()
+    expect(stored).to_contain_text("weights")
+    stored.get_by_role("button", name="Release 3.00 MiB of weights").click()
+    question.get_by_role("button", name="Release it").click()
+    expect(stored).not_to_contain_text("weights")
+    assert server.asked[-1] == ("POST", "clusters/cluster-1/release", {"owner": "driver-1", "object": "o"})
+    stored.get_by_text("One by one").click()
+    stored.get_by_role("button", name="Release 1.00 MiB of batches").last.click()
+    stored.get_by_role("button", name="Release it").click()
+    expect(stored.get_by_role("alert")).to_have_text("`q` is needed by 1 other process.")
     panel.get_by_role("button", name="Let the notebooks forget").click()
     panel.get_by_text("1 placement group").click()
     expect(panel.get_by_label("Placement groups")).to_contain_text("SPREAD")
     page.set_viewport_size({"width": 1280, "height": 2400})
     panel.screenshot(path=shots / "panel-work.png")
+
+
+def test_a_dask_cluster_without_shoal_is_no_blank_pane(lab, page, panel, workspace, server, cluster, shots):
+    worker = {"host": "10.0.0.9", "nthreads": 4, "memory_limit": 8 << 30, "status": "running"}
+    worker["metrics"] = {"cpu": 100.0, "memory": 2 << 30, "task_counts": {"executing": 2, "ready": 5}}
+    history = History()
+    for second in range(3):
+        shown = snapshot_of({"id": "s", "address": "tcp://10.0.0.1:8786", "workers": {"tcp://10.0.0.9:1": worker}},
+                            cluster.now + second, history)  # fmt: skip
+    cluster.snapshot = shown
+    cluster.message = NOTICE
+    lab.open(page, workspace)
+    lab.open_panel(page)
+    card = panel.get_by_role("listitem", name=re.compile("Cluster minnow"))
+    expect(card).to_contain_text("Dask only: there is no shoal in this Dask cluster")
+    expect(card.get_by_role("button", name="Use minnow in this notebook")).to_have_count(0)
+    expect(panel.get_by_role("list", name="Nodes")).to_contain_text("10.0.0.9")
+    expect(panel.get_by_role("list", name="Nodes")).to_contain_text("Dask worker")
+    expect(panel.get_by_text("its work is not told of by cell")).to_be_visible()
+    expect(panel.get_by_role("link", name="Analysis page")).to_have_count(0)
+    expect(card).to_contain_text("2 of 4 threads busy")
+    card.get_by_role("button", name="Remove minnow").click()
+    expect(card.get_by_role("group", name=re.compile("The Dask cluster itself goes on"))).to_be_visible()
+    card.get_by_role("button", name="Keep it").click()
+    # What Dask does not tell is left out, not said to be nought.
+    for label in ("finished", "failed"):
+        expect(card.get_by_label("Tasks").get_by_text(label)).to_have_count(0)
+    expect(panel.get_by_role("img", name=re.compile("^Tasks.s: "))).to_have_count(0)
+    panel.screenshot(path=shots / "panel-dask-only.png")
+
+
+def test_an_actor_is_profiled(lab, page, panel, workspace, server, shots):
+    samples = Samples(5.0, 100.0, 500, 3, (("train", "model.py", 3), ("step", "model.py", 9)),
+                      (((0, 1), 400), ((0,), 100)), "py-spy")  # fmt: skip
+    html = to_html(samples, "executor-7")
+    executor = {"id": "executor-7", "node": "node-0", "actor": "actor-0", "state": "actor"}
+    server.on("GET", "clusters/cluster-1/executors", lambda query, body: (200, {"executors": [executor]}))
+    server.on("GET", "clusters/cluster-1/logs", lambda query, body: (200, {"lines": [], "offset": 0}))
+    server.on("POST", "clusters/cluster-1/profile", lambda query, body: (200, {"html": html}))
+    lab.open(page, workspace)
+    lab.open_panel(page)
+    heading(panel, "Logs").click()
+    panel.get_by_label("Log of", exact=True).select_option("actor-0")
+    panel.get_by_role("button", name="Profile what executor-7 does for 5 seconds").click()
+    graph = panel.frame_locator("iframe[title='Flame graph of executor-7']")
+    expect(graph.get_by_role("img", name="flame graph")).to_contain_text("step")
+    asked = ("POST", "clusters/cluster-1/profile", {"node": "node-0", "executor": "executor-7", "seconds": 5})
+    assert server.asked == [asked]
+    with page.expect_download() as download:
+        panel.get_by_role("link", name="Download the flame graph").click()
+    assert download.value.suggested_filename == "executor-7.html"
+    assert download.value.path().read_text() == html
+    page.set_viewport_size({"width": 1280, "height": 2400})
+    panel.screenshot(path=shots / "panel-profile.png")
 
 
 def test_logs_are_filtered_and_followed(lab, page, panel, workspace, server):

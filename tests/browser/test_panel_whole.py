@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import expect
 
 SLOW = 60_000
 WORK = """import time
@@ -20,24 +20,7 @@ bad = [broken.remote(i) for i in range(3)]
 shoal.wait(bad, num_returns=3)
 refs = [train.remote(i) for i in range(8)]"""
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("page_errors")]
-
-
-@pytest.fixture
-def panel(page: Page) -> Locator:
-    return page.get_by_role("region", name="Shoal Clusters")
-
-
-@pytest.fixture(autouse=True)
-def no_clusters_left(lab):
-    yield
-    lab.stop_kernels()
-    for cluster in lab.fetch_clusters():
-        lab.get(f"/shoal/api/v1/clusters/{cluster['id']}", method="DELETE")
-    deadline = time.monotonic() + 30
-    while lab.fetch_clusters():
-        assert time.monotonic() < deadline, "a cluster outlived the test by 30 s"
-        time.sleep(0.1)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("page_errors", "no_clusters_left")]
 
 
 def test_a_clusters_life_from_the_panel(lab, page, notebook, panel, workspace, shots):

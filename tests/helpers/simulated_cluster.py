@@ -39,6 +39,8 @@ class SimulatedCluster:
     ) -> None:
         self.id = cluster_id
         self.name = name
+        #: What the server says of it.
+        self.message = ""
         self.now = now
         self._rate = tasks_per_second
         self._random = random.Random(seed)
@@ -88,7 +90,7 @@ class SimulatedCluster:
             "python": "3.11.7",
             "tls": True,
             "state": "running",
-            "message": "",
+            "message": self.message,
         }
 
     @property

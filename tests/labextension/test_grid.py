@@ -7,7 +7,7 @@ from array import array
 import pytest
 
 from shoal.observe.records import Columns
-from shoal_labextension.grid import MAX_EXECUTORS, NUM_SLICES, Grid
+from shoal_labextension.grid import MAX_EXECUTORS, NUM_SLICES, Grid, Running
 
 #: A second in Unix time.
 T = 1_700_000_000
@@ -23,8 +23,8 @@ def columns(*rows):
     )  # fmt: skip
 
 
-def slices_of(grid, now, executor="a"):
-    [row] = [row for row in grid.rows(now, {}) if row["id"] == executor]
+def slices_of(grid, now, executor="a", running=()):
+    [row] = [row for row in grid.rows(now, {}, running) if row["id"] == executor]
     assert len(row["slices"]) == NUM_SLICES
     return {NUM_SLICES - 1 - index: tuple(cell) for index, cell in enumerate(row["slices"]) if cell[0] is not None}
 
@@ -72,3 +72,12 @@ def test_what_did_not_run_is_not_there(row):
     grid = Grid()
     grid.add(columns(row))
     assert grid.rows(T, {}) == []
+
+
+def test_what_runs_is_drawn_up_to_now_and_leaves_no_trace():
+    grid = Grid()
+    grid.add(columns(("a", "f", T + 0.5, 0.5)))
+    running = [Running("a", "g", T + 0.75), Running("b", "h", T - 1000.0)]
+    assert slices_of(grid, T + 2.5, running=running) == {2: ("f", 0.75), 1: ("g", 1.0), 0: ("g", 0.5)}
+    assert len(slices_of(grid, T + 2.5, "b", running)) == NUM_SLICES, "no further back than the grid reaches"
+    assert slices_of(grid, T + 2.5) == {2: ("f", 0.5)}

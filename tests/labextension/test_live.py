@@ -81,6 +81,12 @@ async def test_the_grid_shows_who_did_what(jp_ws_fetch, perch):
     for row in grid["executors"]:
         assert row["id"].startswith("exec-") and row["node"] in nodes and len(row["slices"]) == 60
         assert {name for name, busy in row["slices"] if name is not None and 0 < busy <= 1} == {"nap"}
+    # The nap that has not ended is there as well, up to now.
+    grid = await page.until(
+        lambda message: (
+            message["type"] == "grid" and any(row["slices"][-2:-1] == [["nap", 1.0]] for row in message["executors"])
+        )
+    )
     page.send(type="watch", clusters=[perch.id], grid=False)
     await page.until(lambda message: message["type"] == "delta")
     page.socket.close()
@@ -244,20 +250,34 @@ async def test_whatever_is_no_cluster_is_words(jp_ws_fetch, register, silent_lis
     page.socket.close()
 
 
-async def test_a_dask_cluster_without_shoal_is_named_as_such(jp_ws_fetch, register, start_driver, tmp_path):
+async def test_a_dask_cluster_without_shoal_shows_its_workers_and_says_so(
+    jp_ws_fetch, jp_fetch, register, start_driver, tmp_path
+):
     script = (
         "import pathlib\n"
         "from distributed import LocalCluster\n"
-        "cluster = LocalCluster(n_workers=0, dashboard_address='127.0.0.1:0')\n"
+        "cluster = LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address='127.0.0.1:0',\n"
+        "                       protocol='tcp')\n"
         f"pathlib.Path({str(tmp_path / 'address')!r}).write_text(cluster.scheduler_address)"
     )
     await asyncio.to_thread(start_driver, script, "cluster.close()")
     register("cluster-dask", (tmp_path / "address").read_text())
     page = await open_page(jp_ws_fetch)
     page.send(type="watch", clusters=["cluster-dask"])
-    [row] = await page.listed(lambda rows: rows and rows[0]["state"] == "unreachable")
-    assert "There is no shoal in the Dask cluster" in row["message"]
+    [row] = await page.listed(lambda rows: rows and rows[0]["message"])
+    assert row["state"] == "running" and row["message"].startswith("Dask only: there is no shoal")
+    await page.seen("cluster-dask", lambda shown: len(shown["history"]) > 1)
+    shown = page.snapshots["cluster-dask"]
+    [node] = shown["nodes"]
+    assert shown["without_shoal"] and node["cpus"] == 2 and node["memory"] > 0 and node["memory_used"] > 0
     page.socket.close()
+    # A page without a websocket is told the same.
+    [listed] = json.loads((await jp_fetch("shoal", "api", "v1", "clusters")).body)["clusters"]
+    assert (listed["state"], listed["message"]) == ("running", row["message"]) and listed["snapshot"]["nodes"]
+    # What only shoal knows is refused with the same words.
+    with pytest.raises(HTTPClientError, match="502") as caught:
+        await jp_fetch("shoal", "api", "v1", "clusters", "cluster-dask", "executors")
+    assert "Dask only" in json.loads(caught.value.response.body)["message"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import venv
 
 import psutil
 import pytest
@@ -147,6 +148,31 @@ async def test_a_dask_cluster_that_runs_is_joined_by_address(send, begin, start_
     assert driver.poll() is None, "what was only joined goes on"
 
 
+async def test_a_dask_cluster_that_takes_no_plugins_is_shown_as_it_is(send, begin, start_driver, tmp_path):
+    script = (
+        "import dask, pathlib\n"
+        "from distributed import LocalCluster\n"
+        "dask.config.set({'distributed.scheduler.blocked-handlers': ['register_scheduler_plugin']})\n"
+        "cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address='127.0.0.1:0',\n"
+        "                       protocol='tcp')\n"
+        f"pathlib.Path({str(tmp_path / 'address')!r}).write_text(cluster.scheduler_address)"
+    )
+    driver = await asyncio.to_thread(start_driver, script, "cluster.close()")
+    status, answer = await send(
+        "POST", "clusters", body={"spec": {"address": (tmp_path / "address").read_text(), "name": "strict"}}
+    )
+    assert status == 202, answer
+    async with asyncio.timeout(60):
+        while (start := (await send("GET", "starts", answer["start"]))[1])["state"] == "starting":  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert start["state"] == "running" and "takes no plugins" in start["log"], start
+    [row] = (await send("GET", "clusters"))[1]["clusters"]
+    assert row["state"] == "running" and row["message"].startswith("Dask only")
+    assert [node["cpus"] for node in row["snapshot"]["nodes"]] == [1.0]
+    await end(send, registry.find(answer["start"]))
+    assert driver.poll() is None, "what was only looked at goes on"
+
+
 async def test_more_nodes_for_more_work(send, begin, start_driver, jp_ws_fetch):
     connection = await begin({**SMALL, "name": "shad", "adaptive": {"minimum": 1, "maximum": 3}})
     script = (
@@ -159,6 +185,18 @@ async def test_more_nodes_for_more_work(send, begin, start_driver, jp_ws_fetch):
     page.send(type="watch", clusters=[connection.id], interval=0.25)
     await page.seen(connection.id, lambda shown: len(shown["nodes"]) == 3, 60)
     page.socket.close()
+    await end(send, connection)
+
+
+async def test_it_may_run_in_another_environment(send, begin, tmp_path):
+    """A Python of another folder, with packages of its own: here, with a way to those of this one."""
+    await asyncio.to_thread(venv.create, tmp_path / "other", symlinks=True)
+    [packages] = (tmp_path / "other" / "lib").glob("python3.*/site-packages")
+    (packages / "these.pth").write_text("\n".join(entry for entry in sys.path if entry))
+    python = str(tmp_path / "other" / "bin" / "python")
+    connection = await begin({**SMALL, "python": python, "name": "abroad"})
+    assert connection.python == python != sys.executable
+    assert await joined("abroad") == ["detached", "42"]
     await end(send, connection)
 
 
@@ -338,6 +376,73 @@ async def test_one_that_was_joined_by_address_is_left_to_others(send, start_driv
     for method, body in (("PATCH", {"nodes": 2}), ("DELETE", None)):
         status, answer = await send(method, "clusters", connection.id, body=body)
         assert status == 409 and "where it was started" in answer["message"]
+
+
+async def test_values_are_released_one_by_one_by_their_owner(send, start_driver):
+    script = (
+        "import numpy as np, shoal\n"
+        "shoal.init(name='full', num_cpus=1)\n"
+        "free, needed = shoal.put(np.ones(1_000_000)), shoal.put(np.ones(500_000))\n"
+        "outer = shoal.put([needed, np.ones(250_000)])\n"
+    )
+    check = (
+        "try:\n"
+        "    shoal.get(free)\n"
+        "    raise SystemExit('it is still there')\n"
+        "except shoal.errors.ObjectLostError as error:\n"
+        "    assert 'released on demand' in str(error), error\n"
+        "assert len(shoal.get(needed)) == 500_000 and free is not None\n"
+        "shoal.shutdown()"
+    )
+    driver = await asyncio.to_thread(start_driver, script, check)
+    [connection] = registry.list_clusters()
+    [row] = (await send("GET", "clusters"))[1]["clusters"]
+    owner = row["snapshot"]["owners"][0]["id"]
+
+    async def held() -> dict[int, str]:
+        status, report = await send("GET", "clusters", connection.id, "memory", params={"owner": owner})
+        assert status == 200
+        return {row["nbytes"] // 1_000_000: row["object_id"] for row in report["objects"] if row["where"] == "memory"}
+
+    async def release(name: str) -> tuple[int, dict]:
+        return await send("POST", "clusters", connection.id, "release", body={"owner": owner, "object": name})
+
+    before = await held()
+    assert set(before) == {8, 4, 2}
+    status, answer = await release(before[4])
+    assert status == 409 and "is needed by the value" in answer["message"], answer
+    status, answer = await release(before[8])
+    assert status == 200 and answer["released"] >= 8_000_000
+    assert set(await held()) == {4, 2}
+    for name in (before[8], "obj-nobody's", ""):
+        assert (await release(name))[0] == 409
+    assert (await send("POST", "clusters", connection.id, "release", body={"owner": owner, "object": 3}))[0] == 400
+    driver.stdin.close()
+    assert await asyncio.to_thread(driver.wait, TIMEOUT) == 0
+
+
+async def test_an_executor_is_profiled_as_a_flame_graph(send, start_driver):
+    script = (
+        "import shoal, time\n"
+        "shoal.init(name='hot', num_cpus=1)\n"
+        "@shoal.remote\n"
+        "class Oven:\n"
+        "    def ping(self): return 1\n"
+        "    def burn_for(self, seconds):\n"
+        "        end = time.monotonic() + seconds\n"
+        "        while time.monotonic() < end: pass\n"
+        "oven = Oven.remote()\n"
+        "shoal.get(oven.ping.remote())\n"
+        "burning = oven.burn_for.remote(600)"
+    )
+    await asyncio.to_thread(start_driver, script, "import os; os._exit(0)")
+    [connection] = registry.list_clusters()
+    status, answer = await send("GET", "clusters", connection.id, "executors")
+    [oven] = [row for row in answer["executors"] if row["actor"]]
+    body = {"node": oven["node"], "executor": oven["id"], "seconds": 0.5}
+    status, profile = await send("POST", "clusters", connection.id, "profile", body=body)
+    assert status == 200 and profile["looks"] > 0
+    assert "burn_for" in profile["html"] and "flame graph" in profile["html"] and "<script" not in profile["html"]
 
 
 async def test_work_is_cancelled_explained_and_actors_end(send, start_driver):

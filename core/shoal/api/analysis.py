@@ -58,6 +58,7 @@ def analysis_page(limit: int, values: Mapping[str, Mapping[str, int]]) -> Analys
     session = current_session()
     snapshot = session.snapshot(TIMEOUT)
     if isinstance(session, Session):
+        snapshot = {**snapshot, "cell_memory": look(owner, "cell_memory", timeout=TIMEOUT)}
         batches = [Batch(*row) for row in look(owner, "records", int(limit), timeout=TIMEOUT)]
     else:
         batches = session.records.newest(int(limit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,7 @@ class InlineSession:
         self.records = RecordBook()
         self.at_end: list[Callable[[], None]] = []
         self._view = ClusterView(self.cluster_id, name, "", time.time())
+        self._view.node_joined(INLINE, socket.gethostname(), total, time.time())
         self._view.owner_joined(self.owner.owner_id, True, self.owner.job_id, time.time())
         self.owner.answer = self._answer
 

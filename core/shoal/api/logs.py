@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Iterator
@@ -12,46 +11,12 @@ from shoal.api.executors import ANSWER, Target, find_target
 from shoal.api.looking import look, look_at_each
 from shoal.api.values import check_flag, check_timeout
 from shoal.model.errors import ClusterLostError, NotInitializedError, OptionError, ShoalError
+from shoal.runtime.log_files import LogLine
 
 #: Lines asked for at once.
 PAGE = 2_000
 #: Seconds between two questions while nothing comes, and between two looks for further executors.
 PAUSE, LOOK = 0.25, 1.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LogLine:
-    """One line that was printed.
-
-    Attributes
-    ----------
-    time
-        When, in Unix seconds.
-    stream
-        ``stdout`` or ``stderr`` of a task or call; ``process`` for what subprocesses and C code have written there;
-        ``gap`` if the line only says what is missing.
-    text
-        The line.
-    task_id, function, cell, actor
-        Whose it is; each "" if it is nobody's.
-    executor
-        The process it was printed in.
-    """
-
-    time: float
-    stream: str
-    text: str
-    task_id: str
-    function: str
-    cell: str
-    actor: str
-    executor: str
-
-    def __str__(self) -> str:
-        clock = time.strftime("%H:%M:%S", time.localtime(self.time))
-        who = self.function or (self.executor if self.stream != "gap" else "")
-        stream = "" if self.stream in ("stdout", "gap") else f" [{self.stream}]"
-        return f"{clock}.{int(self.time * 1000) % 1000:03d} ({who}){stream} {self.text}"
 
 
 class Log(list[LogLine]):

@@ -47,6 +47,9 @@ class Source(Protocol):
     def pending(self, timeout: float) -> tuple[Mapping[str, Any], list[str]]:
         """Return what has not ended, by owner, and which owners gave no answer within *timeout* seconds."""
 
+    def catch_up(self, timeout: float) -> None:
+        """Have owners tell of what has ended until now, as far as they answer within *timeout* seconds."""
+
     def leases(self) -> Any:
         """Return rows for :func:`shoal.observe.state_tables.lease_rows`."""
 
@@ -242,6 +245,7 @@ class ClusterState:
         query = TaskQuery(cell=_name("cell", cell))
         _check_limit(limit)
         source = self._source()
+        source.catch_up(TIMEOUT)
         snapshot = source.snapshot()
         trace = trace_events(
             _records(source, query, int(limit)),
@@ -308,6 +312,10 @@ class _Live:
         owners = [row["id"] for row in self.snapshot()["owners"]]
         return look_at_each(self._owner, dict.fromkeys(owners, (MAX_ROWS,)), "pending", timeout)
 
+    def catch_up(self, timeout: float) -> None:
+        owners = [row["id"] for row in self.snapshot()["owners"]]
+        look_at_each(self._owner, dict.fromkeys(owners, (0,)), "pending", timeout)
+
     def leases(self) -> Any:
         return self._ask("leases")
 
@@ -337,6 +345,9 @@ class _Logged:
 
     def pending(self, timeout: float) -> tuple[Mapping[str, Any], list[str]]:
         return {}, []
+
+    def catch_up(self, timeout: float) -> None:
+        """Nobody is there to tell more."""
 
     def leases(self) -> Any:
         return ()
@@ -450,7 +461,6 @@ events, summary, timeline = _here.events, _here.summary, _here.timeline
 
 __all__ = [
     "ClusterState",
-    "PastState",
     "Rows",
     "actors",
     "cells",

@@ -10,7 +10,7 @@ from distributed.security import Security
 from distributed.versions import VersionMismatchWarning
 
 from shoal.launch.compare import check_versions
-from shoal.model.errors import ConnectError, VersionMismatchError
+from shoal.model.errors import ConnectError, ShoalMissingError, VersionMismatchError
 from shoal.model.ids import random_id
 from shoal.runtime.agent_plugin import AgentPlugin
 from shoal.runtime.controller_plugin import ControllerPlugin
@@ -75,6 +75,8 @@ async def install(address: str, security: Security, name: str, timeout: float, c
     ------
     ConnectError
         Nobody answered within *timeout* seconds, TLS was refused, or the plugins could not start.
+    ShoalMissingError
+        The scheduler takes no plugins: shoal cannot run there.
     VersionMismatchError
         See :func:`shoal.launch.compare.check_versions`.
     """
@@ -85,9 +87,9 @@ async def install(address: str, security: Security, name: str, timeout: float, c
             warnings.simplefilter("ignore", VersionMismatchWarning)
             await client
         await _check(client)
-        await client.register_plugin(ControllerPlugin(cluster_id or random_id("cluster"), name, pages=True))
+        await _register(client, address, ControllerPlugin(cluster_id or random_id("cluster"), name, pages=True))
         await client.register_plugin(AgentPlugin())
-    except VersionMismatchError:
+    except (VersionMismatchError, ShoalMissingError):
         raise
     except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:
         hint = " It speaks TLS: pass `security=`." if address.startswith("tls") and not pem_texts(security) else ""
@@ -96,6 +98,19 @@ async def install(address: str, security: Security, name: str, timeout: float, c
     finally:
         # Also when it never connected: a client that is not closed complains when it is collected.
         await client.close()
+
+
+async def _register(client: Any, address: str, plugin: ControllerPlugin) -> None:
+    try:
+        await client.register_plugin(plugin)
+    except (ValueError, ImportError) as error:  # a handler that is switched off, or no shoal to make the plugin from
+        raise ShoalMissingError(
+            f"The Dask scheduler at `{address}` takes no plugins ({str(error).rstrip('.')}), and shoal's controller is "
+            "one: no task or actor can run there. Have shoal installed where the scheduler runs, and "
+            "`register_scheduler_plugin` taken out of `distributed.scheduler.blocked-handlers`. Until then the panel "
+            "shows what Dask tells of its workers: *Start a cluster…*, by address.",
+            address=address,
+        ) from error
 
 
 async def _check(client: Any) -> None:

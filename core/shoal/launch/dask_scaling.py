@@ -47,18 +47,22 @@ class DaskScaler:
         nodes = _Nodes(session)
         too_many = len(nodes.addresses()) - num_nodes
         kept: dict[str, str] = {}
+        together: list[str] = []
         if too_many > 0:
-            kept = self._remove(too_many, nodes, deadline, force)
+            kept, together = self._remove(too_many, nodes, deadline, force)
         else:
             self._tell(num_nodes)
             nodes.wait_for(num_nodes, deadline)
-        return Scaled(len(nodes.addresses()), tuple(kept.items()))
+        return Scaled(len(nodes.addresses()), tuple(kept.items()), tuple(together))
 
-    def _remove(self, count: int, nodes: _Nodes, deadline: float, force: bool) -> dict[str, str]:
-        """Let *count* nodes go at most; returns why others were kept instead, by node."""
+    def _remove(self, count: int, nodes: _Nodes, deadline: float, force: bool) -> tuple[dict[str, str], list[str]]:
+        """Let *count* nodes go at most.
+
+        Returns why others were kept instead, by node, and nodes that end only together and were too many.
+        """
         if getattr(self._dask_cluster, "asynchronous", False):
             raise OptionError(_ASYNCHRONOUS, option="num_nodes")
-        units = self._choose(count, nodes)
+        units, together = self._choose(count, nodes)
         node_ids = [node_id for unit in units for node_id in unit]
         going: list[str] = []
         kept: dict[str, str] = {}
@@ -69,6 +73,11 @@ class DaskScaler:
             stays = {} if force else nodes.stays(node_ids, with_tasks=True)
             kept = {node_id: ", ".join(what) for node_id, what in stays.items() if what}
             going = [node_id for unit in units if not any(map(kept.get, unit)) for node_id in unit]
+            for unit in units:
+                needed = [node_id for node_id in unit if node_id in kept]
+                if needed:
+                    why = f"to stay with {', '.join(needed)}, as they end only together"
+                    kept |= {node_id: why for node_id in unit if node_id not in kept}
             if going:
                 self._end(going, nodes, deadline)
         except BaseException:
@@ -76,10 +85,13 @@ class DaskScaler:
             raise
         finally:
             nodes.drain([node_id for node_id in node_ids if node_id not in going], False)
-        return kept
+        return kept, together
 
-    def _choose(self, count: int, nodes: _Nodes) -> list[list[str]]:
-        """Return *count* nodes, those with least to lose; together those that can only end together."""
+    def _choose(self, count: int, nodes: _Nodes) -> tuple[list[list[str]], list[str]]:
+        """Return *count* nodes, those with least to lose; together those that can only end together.
+
+        If that gives fewer, the second is the next of those that were too many to go.
+        """
         addresses = nodes.addresses()
         names = self._names(nodes)
         units: dict[object, list[str]] = {}
@@ -87,12 +99,15 @@ class DaskScaler:
             units.setdefault(names.get(address, address), []).append(node_id)
         stays = nodes.stays(list(addresses), with_tasks=False)
         chosen: list[list[str]] = []
+        too_big: list[str] = []
         # The newest first, among equals.
         for unit in sorted(reversed(units.values()), key=lambda unit: sum(len(stays[node_id]) for node_id in unit)):
             if len(unit) <= count:
                 chosen.append(unit)
                 count -= len(unit)
-        return chosen
+            elif not too_big:
+                too_big = unit
+        return chosen, too_big if count else []
 
     def _names(self, nodes: _Nodes) -> dict[str, object]:
         """Return what the cluster object calls that which it ends as one, by the address of each worker in it.

@@ -27,13 +27,14 @@ from distributed.security import Security
 from shoal.launch.adapting import adapt
 from shoal.launch.control import STOP_OPERATION, Operation, serve_operations, tell_keeper
 from shoal.launch.dask_cluster import endpoint_of, install, pem_texts, security_from
+from shoal.launch.dask_view import DaskWatch
 from shoal.launch.head import CLOSE_TIMEOUT, local_cluster, stopper
 from shoal.launch.keeping import SCALE_TIMEOUT, Keeper
 from shoal.launch.registry import Connection, register
 from shoal.launch.scaling import GRACE, SCALE_OPERATION
 from shoal.launch.specs import Spec
 from shoal.launch.watching import ClusterWatch
-from shoal.model.errors import ConnectError, ShoalError
+from shoal.model.errors import ConnectError, ShoalError, ShoalMissingError
 from shoal.model.suggest import did_you_mean
 from shoal.runtime.template_process import fork_template
 from shoal.transport.comms import address_host, host_towards, listen
@@ -220,7 +221,14 @@ async def _keep_other(
     """Bring shoal into a Dask cluster, and answer for it at an address of our own."""
     say("bringing shoal into it")
     timeout = ADDRESS_TIMEOUT if dask_cluster is None else JOIN_TIMEOUT
-    await install(address, security, spec.name, timeout, cluster_id)
+    has_shoal = True
+    try:
+        await install(address, security, spec.name, timeout, cluster_id)
+    except ShoalMissingError as error:
+        if dask_cluster is not None:  # started for shoal alone
+            raise
+        say(str(error))
+        has_shoal = False
     watches: list[ClusterWatch] = []
     operations: dict[str, Operation] = {**keeper.operations, STOP_OPERATION: stopper(ended, DASK_CLOSE_TIMEOUT)}
     if dask_cluster is not None:
@@ -245,7 +253,10 @@ async def _keep_other(
         )
         registration = register(connection, pem_texts(security))
         try:
-            await _keep(keeper, connection, security, ended, ready, watches, spec.adaptive)
+            if has_shoal:
+                await _keep(keeper, connection, security, ended, ready, watches, spec.adaptive)
+            else:
+                await _keep_in_view(connection, security, ended, ready)
         finally:
             registration.remove()
     finally:
@@ -283,6 +294,24 @@ async def _keep(
         say("ending")
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
+    finally:
+        await watch.close()
+
+
+async def _keep_in_view(connection: Connection, security: Security, ended: asyncio.Event, ready: _Ready) -> None:
+    """Keep a Dask cluster without shoal listed, so that panels show what Dask tells of it, as long as it is there."""
+
+    def lost(reason: str) -> None:
+        say(reason)
+        ended.set()
+
+    watch = DaskWatch(connection.address, security, lambda *_: None, lost)
+    await watch.open(JOIN_TIMEOUT)
+    try:
+        say(f"`{connection.name}` is listed as it is: a Dask cluster without shoal")
+        ready.tell(ready=connection.id)
+        await ended.wait()
+        say("ending")
     finally:
         await watch.close()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from shoal.launch.dask_cluster import security_from
 from shoal.launch.registry import Connection
-from shoal.model.errors import ConnectError
+from shoal.model.errors import ConnectError, ShoalMissingError
 from shoal.runtime.controller_plugin import SNAPSHOT_OPERATION
 from shoal.transport.comms import Security, connect
 
@@ -20,6 +20,8 @@ async def fetch_snapshot(connection: Connection, timeout: float = 2.0) -> dict[s
     ------
     ConnectError
         It does not answer.
+    ShoalMissingError
+        A Dask cluster answers, without shoal: :mod:`shoal.launch.dask_view` shows what it tells.
     TimeoutError
         It did not answer within *timeout* seconds.
     """
@@ -38,7 +40,7 @@ async def snapshot_at(address: str, security: Security, timeout: float) -> dict[
         finally:
             comm.abort()
     if not isinstance(answer, dict) or "nodes" not in answer:
-        raise ConnectError(f"There is no shoal in the Dask cluster at `{address}`.", address=address)
+        raise ShoalMissingError(f"There is no shoal in the Dask cluster at `{address}`.", address=address)
     return as_json(answer)
 
 

@@ -39,14 +39,21 @@ HANDING_ON = 5.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scaled:
-    """How many nodes there are now, and what was kept: its id, and what is there that would be lost."""
+    """How many nodes there are now, and what was kept: its id, and what is there that would be lost.
+
+    ``together`` are nodes that end only together, and are more than were to leave.
+    """
 
     num_nodes: int
     kept: tuple[tuple[str, str], ...] = ()
+    together: tuple[str, ...] = ()
 
     def note(self, wanted: int) -> str:
         """Say why there are not as many nodes as *wanted*."""
         there = f"There are {self.num_nodes} nodes, not {wanted}"
+        if self.together and not self.kept:
+            fewer = self.num_nodes - len(self.together)
+            return f"{there}: {', '.join(self.together)} end only together. Ask for {fewer} or {self.num_nodes}."
         if not self.kept:
             return f"{there}: the cluster has not started or ended more in time, and may yet."
         what = "; ".join(f"{node} has {why}" for node, why in self.kept)

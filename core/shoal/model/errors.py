@@ -36,6 +36,10 @@ class ConnectError(ShoalError, ConnectionError):
     """No cluster answered at the address, or it refused us."""
 
 
+class ShoalMissingError(ConnectError):
+    """There is a Dask cluster at the address without shoal: it was never brought there, or the scheduler refuses it."""
+
+
 class VersionMismatchError(ShoalError, RuntimeError):
     """Driver and nodes run Python versions that cannot exchange code. ``table`` lists the differences."""
 

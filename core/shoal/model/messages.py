@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 #: Peers with another number refuse each other at the greeting.
-PROTOCOL_VERSION = 9
+PROTOCOL_VERSION = 10
 
 #: Where a value is: see :mod:`shoal.runtime.payload`.
 Payload = tuple[Any, ...]
@@ -451,6 +451,15 @@ class OwnerStats(NamedTuple):
     records: bytes
 
 
+class CellMemory(NamedTuple):
+    """Owner -> controller, a few times a minute while it changes: bytes of its values in object stores, by cell.
+
+    ``rows`` are a cell's tag ("" for none) and its bytes; cells that are not named have none (any more).
+    """
+
+    rows: tuple[tuple[str, int], ...]
+
+
 class MetricsReport(NamedTuple):
     """Owner -> controller, a few times a second while something happens: how its metrics have changed.
 
@@ -839,6 +848,7 @@ KINDS: tuple[type[Any], ...] = (
     NodeFull,
     NodeBusy,
     OwnerStats,
+    CellMemory,
     MetricsReport,
     WatchHello,
     View,

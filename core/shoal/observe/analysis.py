@@ -87,6 +87,8 @@ class Analysis:
         Labels of nodes, and by index of the source and of the receiver the bytes that went from one to the other.
     history
         The snapshot's.
+    memory
+        By cell, the bytes of its values in object stores: when that changed, in Unix seconds, and to how much.
     """
 
     begin: float
@@ -104,6 +106,7 @@ class Analysis:
     nodes: list[str]
     transfers: dict[tuple[int, int], int]
     history: list[dict[str, Any]]
+    memory: dict[str, list[tuple[float, int]]]
 
 
 def analyse(snapshot: Mapping[str, Any], records: Iterable[Record] | Iterable[Batch]) -> Analysis:
@@ -138,7 +141,21 @@ def analyse(snapshot: Mapping[str, Any], records: Iterable[Record] | Iterable[Ba
         nodes,
         transfers,
         list(snapshot["history"]),
+        _memory(snapshot),
     )
+
+
+def _memory(snapshot: Mapping[str, Any]) -> dict[str, list[tuple[float, int]]]:
+    """Return the curves of the cells that took most at any time, up to the snapshot's time."""
+    rows = sorted(snapshot.get("cell_memory", ()), key=lambda row: -max(nbytes for _, nbytes in row["points"]))
+    found: dict[str, list[tuple[float, int]]] = {}
+    for row in rows[:MAX_CELLS]:
+        name = cell_name(row["cell"]) if row["cell"] not in ("", OTHERS) else row["cell"] or NO_CELL
+        if name in found:  # another run of the cell
+            name = f"{name} ({sum(known.startswith(name) for known in found) + 1})"
+        points = [(float(time), int(nbytes)) for time, nbytes in row["points"]]
+        found[name] = [*points, (max(float(snapshot["time"]), points[-1][0]), points[-1][1])]
+    return found
 
 
 def _unpacked(records: Iterable[Any]) -> Iterable[Record]:

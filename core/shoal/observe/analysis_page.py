@@ -95,6 +95,8 @@ def _sections(found: Analysis, values: Mapping[str, Mapping[str, int]]) -> list[
     drawn = _history(found) if len(found.history) > 1 else None
     words = _history_words(found) if drawn else "There is no history yet: it has a point for each second."
     parts.append(("history", "Memory and object stores", words, drawn))
+    if found.memory:
+        parts.append(("memory", "Memory by cell over time", _memory_words(found), _memory(found)))
     if values:
         words = "Values in the object stores by the cell that made them, as it is now."
         parts.append(("values", "Values by cell", words, _values(values)))
@@ -171,6 +173,15 @@ def _history_words(found: Analysis) -> str:
     return (
         f"The last {format_seconds(seconds)}, all nodes together: at most {format_nbytes(memory)} of memory, and "
         f"{format_nbytes(store)} in object stores."
+    )
+
+
+def _memory_words(found: Analysis) -> str:
+    name, points = max(found.memory.items(), key=lambda item: max(nbytes for _, nbytes in item[1]))
+    most = format_nbytes(max(nbytes for _, nbytes in points))
+    return (
+        f"Bytes of the values in object stores by the cell that made them, looked at four times a minute at most. "
+        f"Most were those of {name}: {most}."
     )
 
 
@@ -321,6 +332,31 @@ def _history(found: Analysis) -> Any:
         figure.varea(x="time", y1=0, y2="level", source=source, color=colour, fill_alpha=0.25, legend_label=label)
         line = figure.line(x="time", y="level", source=source, color=colour, line_width=2, legend_label=label)
         _hover(figure, line, **{label: "@size", "at": "@time{0} s"})
+    figure.y_range.start = 0
+    _count_bytes(figure.yaxis)
+    figure.xaxis.axis_label = "seconds, up to now"
+    _finish(figure)
+    return figure
+
+
+def _memory(found: Analysis) -> Any:
+    from bokeh.models import ColumnDataSource
+
+    figure = _figure(name="memory", height=240)
+    now = max(points[-1][0] for points in found.memory.values())
+    for name, colour in _coloured(list(found.memory)):
+        points = found.memory[name]
+        data = {
+            "time": [time - now for time, _ in points],
+            "level": [nbytes for _, nbytes in points],
+            "size": [format_nbytes(nbytes) for _, nbytes in points],
+        }
+        source = ColumnDataSource(data)
+        figure.step(
+            x="time", y="level", mode="after", source=source, color=colour, line_width=2, legend_label=_short(name)
+        )
+        dots = figure.scatter(x="time", y="level", source=source, color=colour, size=4, legend_label=_short(name))
+        _hover(figure, dots, cell=_literal(name), size="@size", at="@time{0} s")
     figure.y_range.start = 0
     _count_bytes(figure.yaxis)
     figure.xaxis.axis_label = "seconds, up to now"

@@ -20,6 +20,9 @@ Version 2::
      "records": <how many tasks and calls have been recorded>,
      "drivers": <count>}
 
+What Dask tells of a cluster without shoal has the same shape and ``"without_shoal": true`` (``launch/dask_view.py``);
+its nodes' ``executors`` are None.
+
 Memory is in bytes, ratios are in 0-1, ``cpus_used`` is what leases hold, ``seconds`` is time in user code. Counts of
 finished work stay when their owner leaves. What changes from one to the next: :mod:`shoal.observe.deltas`.
 """

@@ -137,7 +137,11 @@ class BaseOwner(abc.ABC):
         entry = self.table.add(object_id, payload, contained)
         if payload[0] == payloads.SEGMENT:
             entry.lineage = Origin(STORED, "put", self._cell())
+            self._has_put()
         return ObjectRef(object_id, self.address, self)
+
+    def _has_put(self) -> None:  # noqa: B027 - not all have anybody to tell
+        """A value went into the store; on the thread that put it."""
 
     @staticmethod
     def _cell() -> str | None:

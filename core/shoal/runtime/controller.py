@@ -16,6 +16,7 @@ from shoal.machines.shortage import Holder, Shortage, find_group_shortage, find_
 from shoal.model import messages as m
 from shoal.model.placement import SchedulingClass, class_from_wire
 from shoal.model.resources import describe, from_wire
+from shoal.observe.cell_memory import CellMemoryBook
 from shoal.observe.cluster_view import ClusterView
 from shoal.observe.executor_places import ExecutorPlaces
 from shoal.observe.history import STEP
@@ -72,6 +73,7 @@ class Controller:
         about = {"id": cluster_id, "name": name, "address": address, "started": self.view.started}
         self._log = EventLogger(event_log_root(), about, self.snapshot, self.view, self._places)
         self._metrics = MetricBook()
+        self._cell_memory = CellMemoryBook()
         self._watchers = Watchers(self.snapshot)
         self._relay = Relay(self._send_to)
 
@@ -102,6 +104,10 @@ class Controller:
     def metric_rows(self) -> tuple[Any, ...]:
         """Return the metrics of user code: see :meth:`shoal.observe.metric_book.MetricBook.rows`."""
         return self._metrics.rows()
+
+    def cell_memory_rows(self) -> list[dict[str, Any]]:
+        """Return how much cells' values took over time: see :mod:`shoal.observe.cell_memory`."""
+        return self._cell_memory.rows()
 
     def newest_records(self, limit: int) -> list[Batch]:
         """Return the batches with the newest *limit* records, the oldest first."""
@@ -277,7 +283,8 @@ class Controller:
                     self._records.add(batch)
                     self._watchers.recorded(batch)
                     self._log.recorded(batch)
-
+            case m.CellMemory(rows):
+                self._cell_memory.report(owner_id, rows, time.time())
             case m.MetricsReport(defined, changed):
                 for complaint in self._metrics.add(owner_id, job_id, defined, changed):
                     self.view.event("metrics", complaint, time.time())
@@ -326,6 +333,8 @@ class Controller:
                 return self.snapshot()
             case "metrics":
                 return self.metric_rows()
+            case "cell_memory":
+                return self.cell_memory_rows()
             case "records":
                 return tuple(map(tuple, self.newest_records(int(details[0]))))
             case "record_page":
@@ -462,6 +471,7 @@ class Controller:
                 self._log.driver_leaves()
             del self._owners[peer]
             self._metrics.process_left(peer)
+            self._cell_memory.owner_left(peer, time.time())
             if hello.is_driver:
                 self._metrics.job_ended(hello.job_id)
             self.view.owner_left(peer, time.time())

@@ -62,7 +62,8 @@ class Drawer:
             return self._page
 
     async def _draw(self) -> bytes:
-        packed = pack(self._controller.snapshot(), self._controller.newest_records(MAX_RECORDS))
+        shown = {**self._controller.snapshot(), "cell_memory": self._controller.cell_memory_rows()}
+        packed = pack(shown, self._controller.newest_records(MAX_RECORDS))
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "shoal.observe.analysis_page",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

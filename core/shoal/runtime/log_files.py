@@ -42,7 +42,22 @@ class Source(NamedTuple):
 
 
 class LogLine(NamedTuple):
-    """One line. ``time`` is in Unix seconds, ``stream`` one of ``stdout``, ``stderr``, ``process`` and ``gap``."""
+    """One line that was printed.
+
+    Attributes
+    ----------
+    time
+        When, in Unix seconds.
+    stream
+        ``stdout`` or ``stderr`` of a task or call; ``process`` for what subprocesses and C code have written there;
+        ``gap`` if the line only says what is missing.
+    text
+        The line.
+    task_id, function, cell, actor
+        Whose it is; each "" if it is nobody's.
+    executor
+        The process it was printed in.
+    """
 
     time: float
     stream: str
@@ -52,6 +67,12 @@ class LogLine(NamedTuple):
     cell: str
     actor: str
     executor: str
+
+    def __str__(self) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(self.time))
+        who = self.function or (self.executor if self.stream != "gap" else "")
+        stream = "" if self.stream in ("stdout", "gap") else f" [{self.stream}]"
+        return f"{clock}.{int(self.time * 1000) % 1000:03d} ({who}){stream} {self.text}"
 
 
 @dataclasses.dataclass(slots=True)

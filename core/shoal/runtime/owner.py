@@ -34,6 +34,7 @@ from shoal.model.resources import Resources, describe, from_wire
 from shoal.runtime import payload as payloads
 from shoal.runtime.actor_caller import ActorCaller
 from shoal.runtime.base_owner import BaseOwner
+from shoal.runtime.cell_memory_reporter import CellMemoryReporter
 from shoal.runtime.controller_link import ANSWER_TIMEOUT, ControllerLink
 from shoal.runtime.explainer import Explainer
 from shoal.runtime.fetching import Fetcher
@@ -123,6 +124,7 @@ class Owner(BaseOwner):
         self.ownership = Ownership(self, self.peers, lambda object_id: self.actors.freed(object_id))
         self.results = Results(self.table, self.ownership.free, self._schedule_report)
         self.metrics = MetricsReporter(self.controller.tell, self.results.stats)
+        self.cell_memory = CellMemoryReporter(self)
         self.recovery = Recovery(self)
         self.tasks = TaskRunner(self)
         self.actors = ActorCaller(self)
@@ -235,6 +237,10 @@ class Owner(BaseOwner):
     def tell_consumed(self, yields: Yields) -> None:
         self.inbox.put(self._tell_consumed, yields)
 
+    def _has_put(self) -> None:
+        if not self.cell_memory.is_due:
+            self.loop.call_soon_threadsafe(self.cell_memory.touch)
+
     def works(self) -> list[Work]:
         return [*self.results.pending(), *self.actors.kept_creations()]
 
@@ -269,6 +275,7 @@ class Owner(BaseOwner):
         """Let everything go: results still awaited fail, and the cluster forgets this owner."""
         if self.closing:
             return
+        self.report()  # what has ended since the last one
         self.closing = True
         self._fail_everything(NotInitializedError("shoal was shut down."))
         self.ownership.free_all()
@@ -400,6 +407,7 @@ class Owner(BaseOwner):
             batch = self.results.records.take(self.owner_id)
             records = (batch.num_records, batch.packed) if batch is not None else (0, b"")
             self.controller.tell(m.OwnerStats(self.results.stats.take_changes(), *records))
+            self.cell_memory.touch()
             self.metrics.report_durations()
 
     # -- messages ------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from shoal.model.memory import MemoryReport
 from shoal.observe.failures import FailureBook
 from shoal.observe.records import CALL, CREATION, KINDS, TASK
 from shoal.runtime import memory_reporter, remote_errors
+from shoal.runtime.releasing import release_object
 from shoal.runtime.work import CREATE
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class OwnerAnswers:
         self._slow: dict[str, Callable[..., Any]] = {
             "memory": self._memory,
             "release": self._release,
+            "release_object": self._release_object,
             "failures": self._failures,
         }
 
@@ -125,6 +127,8 @@ class OwnerAnswers:
     async def _answer_slowly(self, question: m.Ask) -> None:
         try:
             value = await asyncio.to_thread(self._slow[question.topic], *question.details)
+        except ShoalError as error:
+            self._reply(question, None, str(error))
         except Exception as error:  # boundary: whoever asked is told
             self._reply(question, None, f"{type(error).__name__}: {error}")
         else:
@@ -148,6 +152,9 @@ class OwnerAnswers:
 
     def _release(self) -> dict[str, Any]:
         return memory_row(memory_reporter.release(self._owner, 0, STORE_SECONDS))
+
+    def _release_object(self, object_id: str) -> int:
+        return release_object(self._owner, object_id)
 
     def _failures(self, cell: str = "") -> tuple[tuple[str, str, int, str, str], ...]:
         return failure_rows(self._owner.results.failures, cell)

@@ -170,6 +170,8 @@ class Ownership:
             for part in payload[1:]:
                 self.free(part)
             return
+        if payload[0] == payloads.SEGMENT:
+            self._owner.cell_memory.touch()
         holder = payloads.free(payload)
         if holder is not None:
             self._peers.send(holder, m.FreeSegment(payload[2]), agent=True)

@@ -48,14 +48,14 @@ function Live({ cluster, store, url, trans }: ISectionProps): React.JSX.Element 
   return (
     <>
       <Curves snapshot={snapshot} trans={trans} />
-      {grid !== null && grid.executors.length > 0 && <TaskGrid grid={grid} trans={trans} />}
+      {snapshot.without_shoal !== true && grid !== null && grid.executors.length > 0 && <TaskGrid grid={grid} trans={trans} />}
       <Fold
         title={trans._n('%1 node', '%1 nodes', snapshot.nodes.length)}
         open={snapshot.nodes.length <= FEW_NODES}
       >
         <Nodes nodes={snapshot.nodes} trans={trans} />
       </Fold>
-      {cluster.state === 'running' && (
+      {cluster.state === 'running' && snapshot.without_shoal !== true && (
         <p className="shoal-Links">
           <a href={url('clusters', cluster.id, 'analysis')} target="_blank" rel="noopener noreferrer">
             {trans.__('Analysis page')}
@@ -72,11 +72,15 @@ function Live({ cluster, store, url, trans }: ISectionProps): React.JSX.Element 
 function Curves({ snapshot, trans }: { snapshot: ISnapshot; trans: TranslationBundle }): React.JSX.Element {
   const { history } = snapshot;
   const sum = totals(snapshot);
+  // what Dask does not tell is left out, not nought
+  const known = snapshot.without_shoal !== true;
   const of = (field: keyof IPoint): number[] => history.map(point => point[field]);
   const most = (value: string): string => trans.__('at most %1 in the last minutes', value);
   return (
     <div className="shoal-Sparks" role="group" aria-label={trans.__('The last minutes')}>
-      <Sparkline label={trans.__('Tasks/s')} values={of('tasks_per_second')} format={formatShort} most={most} />
+      {known && (
+        <Sparkline label={trans.__('Tasks/s')} values={of('tasks_per_second')} format={formatShort} most={most} />
+      )}
       <Sparkline label={trans.__('Running')} values={of('running')} format={formatShort} most={most} />
       <Sparkline label={trans.__('CPU')} values={of('cpu_ratio')} top={1} format={formatPercent} most={most} />
       <Sparkline
@@ -86,19 +90,23 @@ function Curves({ snapshot, trans }: { snapshot: ISnapshot; trans: TranslationBu
         format={formatBytes}
         most={most}
       />
-      <Sparkline
-        label={trans.__('Store')}
-        values={of('store_used')}
-        {...(sum.store > 0 ? { top: sum.store } : {})}
-        format={formatBytes}
-        most={most}
-      />
-      <Sparkline
-        label={trans.__('Received')}
-        values={of('received_per_second')}
-        format={value => trans.__('%1/s', formatBytes(value))}
-        most={most}
-      />
+      {known && (
+        <>
+          <Sparkline
+            label={trans.__('Store')}
+            values={of('store_used')}
+            {...(sum.store > 0 ? { top: sum.store } : {})}
+            format={formatBytes}
+            most={most}
+          />
+          <Sparkline
+            label={trans.__('Received')}
+            values={of('received_per_second')}
+            format={value => trans.__('%1/s', formatBytes(value))}
+            most={most}
+          />
+        </>
+      )}
     </div>
   );
 }
@@ -129,6 +137,12 @@ function describeNodeState(state: string, trans: TranslationBundle): string {
   }
 }
 
+function describeKind(node: INode, trans: TranslationBundle): string {
+  return node.executors === null
+    ? trans.__('Dask worker')
+    : trans._n('%1 executor', '%1 executors', node.executors);
+}
+
 const NodeRow = React.memo(function NodeRow({ node, trans }: { node: INode; trans: TranslationBundle }) {
   const trouble = describeNodeState(node.state, trans);
   return (
@@ -138,14 +152,18 @@ const NodeRow = React.memo(function NodeRow({ node, trans }: { node: INode; tran
           {node.host}
         </span>
         <span className="shoal-Row-note">
-          {trouble ? `⚠ ${trouble}` : trans._n('%1 executor', '%1 executors', node.executors)}
+          {trouble ? `⚠ ${trouble}` : describeKind(node, trans)}
         </span>
       </div>
       <Meter
         label={trans.__('CPU')}
         value={ratio(node.cpu_ratio, 1)}
         warn={false}
-        text={trans.__('%1 of %2 CPUs granted', formatNumber(node.cpus_used), formatNumber(node.cpus))}
+        text={
+          node.executors === null
+            ? trans.__('%1 of %2 threads busy', formatNumber(node.cpus_used), formatNumber(node.cpus))
+            : trans.__('%1 of %2 CPUs granted', formatNumber(node.cpus_used), formatNumber(node.cpus))
+        }
       />
       <Meter
         label={trans.__('Memory')}

@@ -12,6 +12,8 @@ const MOST_LINES = 2000;
 const PAGE_LINES = 500;
 /** Milliseconds between two looks while it follows. */
 const FOLLOW_MS = 1000;
+/** Seconds that a profile takes. */
+const PROFILE_SECONDS = 5;
 
 export function makeLogsSection(trans: TranslationBundle): IPanelSection {
   return {
@@ -24,25 +26,27 @@ export function makeLogsSection(trans: TranslationBundle): IPanelSection {
 
 /** Whose log is shown: the node to ask, and the executor or actor there. */
 interface ISource {
-  isExecutor: boolean;
+  /** The executor that can be asked what it does; "" if there is none. */
+  executor: string;
   node: string;
   source: string;
   label: string;
 }
 
 function sourcesOf(answer: unknown, snapshot: ISnapshot | null, trans: TranslationBundle): ISource[] {
+  const found = readExecutors(answer);
   const actors = (snapshot?.actors ?? [])
     .filter(actor => actor.node !== '')
     .map(actor => ({
       node: actor.node,
       source: actor.id,
-      isExecutor: false,
+      executor: actor.state === 'alive' ? (found.find(one => one.actor === actor.id)?.id ?? '') : '',
       label: trans.__('actor %1', `${actor.name || actor.class_name} (${actor.id})`)
     }));
-  const executors = readExecutors(answer).map(one => ({
+  const executors = found.map(one => ({
     node: one.node,
     source: one.id,
-    isExecutor: true,
+    executor: one.state === 'ended' ? '' : one.id,
     label: trans.__('executor %1', one.actor ? `${one.id} (${one.actor})` : one.id)
   }));
   return [...actors, ...executors];
@@ -52,9 +56,11 @@ function Logs({ cluster, send, trans }: ISectionProps): React.JSX.Element {
   const id = cluster?.id ?? '';
   const snapshot = cluster?.snapshot ?? null;
   const executors = useAnswer(
-    cluster?.state === 'running' ? () => send('GET', ['clusters', id, 'executors']) : null,
+    cluster?.state === 'running' && snapshot?.without_shoal !== true
+      ? () => send('GET', ['clusters', id, 'executors'])
+      : null,
     id,
-    snapshot?.nodes.reduce((sum, node) => sum + node.executors, 0) ?? 0
+    snapshot?.nodes.reduce((sum, node) => sum + (node.executors ?? 0), 0) ?? 0
   );
   const sources = sourcesOf(executors.value, snapshot, trans);
   const [chosen, setChosen] = React.useState('');
@@ -101,8 +107,8 @@ function Logs({ cluster, send, trans }: ISectionProps): React.JSX.Element {
         />
       )}
       <Check label={trans.__('Follow')} checked={follow} change={setFollow} />
-      {source.isExecutor && cluster?.state === 'running' && (
-        <Stack key={source.source} cluster={id} node={source.node} executor={source.source} send={send} trans={trans} />
+      {source.executor !== '' && cluster?.state === 'running' && (
+        <Stack key={source.source} cluster={id} node={source.node} executor={source.executor} send={send} trans={trans} />
       )}
       {failed && (
         <p className="shoal-Failure" role="alert">
@@ -119,14 +125,14 @@ function Logs({ cluster, send, trans }: ISectionProps): React.JSX.Element {
       >
         {shown.length === 0 && !failed && <Hint>{trans.__('No lines.')}</Hint>}
         {shown.map((line, index) => (
-          <LogLine key={index} line={line} />
+          <LogLine key={index} line={line} trans={trans} />
         ))}
       </div>
     </div>
   );
 }
 
-/** What an executor does right now, line by line of its stack. */
+/** What an executor does right now, line by line of its stack, or for some seconds, as a flame graph. */
 function Stack(props: {
   cluster: string;
   node: string;
@@ -137,9 +143,23 @@ function Stack(props: {
   const { cluster, node, executor, send, trans } = props;
   const action = useAction();
   const [stack, setStack] = React.useState('');
+  const [profile, setProfile] = React.useState('');
   return (
     <>
       <div className="shoal-Buttons">
+        <TextButton
+          label={trans.__('Profile what %1 does for %2 seconds', executor, PROFILE_SECONDS)}
+          disabled={action.busy}
+          onClick={() => {
+            action.run(async () => {
+              const body = { node, executor, seconds: PROFILE_SECONDS };
+              const answer = await send('POST', ['clusters', cluster, 'profile'], body);
+              setProfile(isRecord(answer) && typeof answer.html === 'string' ? answer.html : '');
+            });
+          }}
+        >
+          {trans.__('Profile')}
+        </TextButton>
         <TextButton
           label={trans.__('Show what %1 does right now', executor)}
           disabled={action.busy}
@@ -154,6 +174,23 @@ function Stack(props: {
           {trans.__('Stack')}
         </TextButton>
       </div>
+      {action.busy && <Hint>{trans.__('Asking…')}</Hint>}
+      {profile && (
+        <>
+          {/* without scripts, and in an origin of its own */}
+          <iframe
+            className="shoal-Profile"
+            sandbox=""
+            srcDoc={profile}
+            title={trans.__('Flame graph of %1', executor)}
+          />
+          <p className="shoal-Links">
+            <a href={`data:text/html;charset=utf-8,${encodeURIComponent(profile)}`} download={`${executor}.html`}>
+              {trans.__('Download the flame graph')}
+            </a>
+          </p>
+        </>
+      )}
       {stack && (
         <pre className="shoal-Traceback" tabIndex={0} aria-label={trans.__('Stack of %1', executor)}>
           {stack}
@@ -164,11 +201,11 @@ function Stack(props: {
   );
 }
 
-const LogLine = React.memo(function LogLine({ line }: { line: ILogLine }) {
+const LogLine = React.memo(function LogLine({ line, trans }: { line: ILogLine; trans: TranslationBundle }) {
   const about = [line.function, line.task_id, line.time ? new Date(1000 * line.time).toLocaleTimeString() : ''];
   return (
     <div data-stream={line.stream} title={about.filter(Boolean).join(' · ') || undefined}>
-      {line.stream === 'stderr' && <span className="shoal-LogLines-mark">err </span>}
+      {line.stream === 'stderr' && <span className="shoal-LogLines-mark">{trans.__('err')} </span>}
       {line.text}
     </div>
   );

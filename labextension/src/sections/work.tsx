@@ -61,6 +61,9 @@ function Work(props: ISectionProps & { goTo: GoToCell }): React.JSX.Element {
   if (cluster === null || snapshot === null) {
     return <Hint>{trans.__('The cluster has told nothing of itself yet.')}</Hint>;
   }
+  if (snapshot.without_shoal === true) {
+    return <Hint>{trans.__('There is no shoal in this Dask cluster: its work is not told of by cell.')}</Hint>;
+  }
   const part: IPartProps = { ...props, id: cluster.id, snapshot, running: cluster.state === 'running' };
   const { cells, waiting, actors, groups, tasks, functions } = snapshot;
   // keyed by cluster: what is open, asked or typed belongs to the one shown
@@ -470,6 +473,9 @@ function Objects({ id, snapshot, send, trans }: IPartProps): React.JSX.Element {
     `${id} ${drivers.join(' ')} ${round}`,
     snapshot.nodes.reduce((sum, node) => sum + node.store_used, 0)
   );
+  const again = React.useCallback(() => {
+    setRound(now => now + 1);
+  }, []);
   if (value === null) {
     return <Hint>{failed || trans.__('Asking…')}</Hint>;
   }
@@ -479,15 +485,24 @@ function Objects({ id, snapshot, send, trans }: IPartProps): React.JSX.Element {
       {holdings.length === 0 && <Hint>{trans.__('The object stores hold nothing of the drivers.')}</Hint>}
       <ul className="shoal-List" aria-label={trans.__('Objects by cell and holder')}>
         {holdings.slice(0, MOST_ROWS).map(one => (
-          <li key={`${one.cell} ${one.holder}`} className="shoal-Row">
-            <span className="shoal-Row-name" title={one.holder}>
-              {one.cell && <span className="shoal-Tag">{one.cell}</span>} {one.holder}
-            </span>
-            <span className="shoal-Row-note">
-              {one.count > 1
-                ? trans.__('%1 in %2', formatBytes(one.nbytes), one.count.toLocaleString())
-                : formatBytes(one.nbytes)}
-            </span>
+          <li key={`${one.cell} ${one.holder}`} className="shoal-Item">
+            <div className="shoal-Row">
+              <span className="shoal-Row-name" title={one.holder}>
+                {one.cell && <span className="shoal-Tag">{one.cell}</span>} {one.holder}
+              </span>
+              <span className="shoal-Row-note">
+                {one.count > 1
+                  ? trans.__('%1 in %2', formatBytes(one.nbytes), one.count.toLocaleString())
+                  : formatBytes(one.nbytes)}
+              </span>
+            </div>
+            {one.count === 1 ? (
+              <Release id={id} rows={one.objects} holder={one.holder} send={send} trans={trans} done={again} />
+            ) : (
+              <Fold title={trans.__('One by one')}>
+                <Release id={id} rows={one.objects} holder={one.holder} send={send} trans={trans} done={again} />
+              </Fold>
+            )}
           </li>
         ))}
       </ul>
@@ -510,6 +525,52 @@ function Objects({ id, snapshot, send, trans }: IPartProps): React.JSX.Element {
           </TextButton>
         </div>
       )}
+      <Failure action={action} />
+    </>
+  );
+}
+
+/** Values that take room in a store, each with a button that has its owner let go of it. */
+function Release(props: {
+  id: string;
+  rows: readonly (IObject & { driver: string })[];
+  holder: string;
+  send: ISectionProps['send'];
+  trans: TranslationBundle;
+  done: () => void;
+}): React.JSX.Element {
+  const { id, rows, holder, send, trans, done } = props;
+  const action = useAction();
+  // of another process, or too small to be in a store: its owner alone could, or there is nothing to gain
+  const mine = rows.filter(row => row.owner === '' && row.object_id !== '' && /^(memory|disk)$/.test(row.where));
+  return (
+    <>
+      {mine.slice(0, MOST_ROWS).map(row => (
+        <div key={row.object_id} className="shoal-Row shoal-Row-wrap">
+          <span className="shoal-Note" title={row.object_id}>
+            {rows.length > 1 ? formatBytes(row.nbytes) : ''}
+          </span>
+          <AskingButton
+            label={trans.__('Release')}
+            about={trans.__('Release %1 of %2', formatBytes(row.nbytes), holder)}
+            question={trans.__(
+              'Release %1 of %2? Variables stay; who reads the value later is told that it is gone.',
+              formatBytes(row.nbytes),
+              holder
+            )}
+            yes={trans.__('Release it')}
+            no={trans.__('Keep it')}
+            disabled={action.busy}
+            onYes={() => {
+              action.run(async () => {
+                await send('POST', ['clusters', id, 'release'], { owner: row.driver, object: row.object_id });
+                done();
+              });
+            }}
+          />
+        </div>
+      ))}
+      <More hidden={mine.length - MOST_ROWS} trans={trans} />
       <Failure action={action} />
     </>
   );

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+from cells_of_work import Counter, double, fail, run_cells, stuck
 
 import shoal
 import shoal.state
@@ -20,46 +21,10 @@ from shoal.runtime import session
 TIMEOUT = 30.0
 
 
-@shoal.remote
-def double(x):
-    return 2 * x
-
-
-@shoal.remote(max_retries=0)
-def fail(what):
-    raise ValueError(f"not {what}\nand more")
-
-
-@shoal.remote
-def nested(count):
-    return sum(shoal.get([double.remote(number) for number in range(count)]))
-
-
-@shoal.remote
-def stuck(path):
-    path.open().read()
-
-
-@shoal.remote
-class Counter:
-    def add(self, x):
-        return x
-
-
 @pytest.fixture
 def gate(tmp_path: Path) -> Path:
     os.mkfifo(tmp_path / "gate")
     return tmp_path / "gate"
-
-
-def run_cells(tag: str) -> None:
-    """Have a cell run ten tasks, a failing one, and one with three nested ones."""
-    done = [double.options(cell=tag).remote(number) for number in range(10)]
-    failed = fail.options(cell=tag).remote("now")
-    assert shoal.get(nested.options(cell=tag).remote(3), timeout=TIMEOUT) == 6
-    shoal.get(done, timeout=TIMEOUT)
-    with pytest.raises(ValueError, match="not now"):
-        shoal.get(failed, timeout=TIMEOUT)
 
 
 def test_tasks_are_told_at_once_wherever_they_were_submitted(cluster):
@@ -164,6 +129,19 @@ def test_owners_tell_of_failures_and_memory_and_let_go(cluster):
         look(owner, "memory", "much", target=owner.owner_id, timeout=TIMEOUT)
 
 
+def stop(pid: int) -> None:
+    """Stop a process and wait until each of its threads stands: one that runs on for a moment may give an answer."""
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + TIMEOUT
+    while any(_thread_state(path) != "T" for path in Path(f"/proc/{pid}/task").iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def _thread_state(task: Path) -> str:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
+
+
 def test_who_gives_no_answer_is_named(cluster, gate):
     @shoal.remote
     def silent(path):
@@ -174,7 +152,7 @@ def test_who_gives_no_answer_is_named(cluster, gate):
     ref = silent.remote(gate)
     pid = int(gate.read_text())
     (row,) = shoal.state.tasks(function="silent", as_rows=True)
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     try:
         frame = shoal.state.tasks(timeout=0.5)
         assert frame.attrs["unanswered"] == [row["executor"]]
@@ -215,3 +193,17 @@ def test_inside_a_task_it_is_the_same_cluster(cluster):
 
     num_nodes, rows = shoal.get(look_around.remote(), timeout=TIMEOUT)
     assert num_nodes == len(shoal.state.nodes()) and [row["state"] for row in rows] == ["running"]
+
+
+def test_memory_by_cell_is_told_over_time(cluster, wait_until):
+    ref = shoal.remote(numpy.ones).options(cell="In[7]#memory").remote(1_000_000)
+    shoal.wait([ref], timeout=TIMEOUT)
+
+    def curve() -> list[float]:
+        rows = look(session.get_owner(), "cell_memory", timeout=TIMEOUT)
+        return [nbytes for row in rows if row["cell"] == "In[7]#memory" for _, nbytes in row["points"]]
+
+    wait_until(lambda: curve() and curve()[-1] > 8_000_000, "its bytes are told")
+    assert curve()[0] == 0
+    page = shoal.plot.analysis().html
+    assert "Memory by cell over time" in page

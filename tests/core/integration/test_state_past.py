@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cells_of_work import Counter, double, run_cells
 
 import shoal
 import shoal.state
@@ -20,46 +21,10 @@ from shoal.runtime import session
 TIMEOUT = 30.0
 
 
-@shoal.remote
-def double(x):
-    return 2 * x
-
-
-@shoal.remote(max_retries=0)
-def fail(what):
-    raise ValueError(f"not {what}\nand more")
-
-
-@shoal.remote
-def nested(count):
-    return sum(shoal.get([double.remote(number) for number in range(count)]))
-
-
-@shoal.remote
-def stuck(path):
-    path.open().read()
-
-
-@shoal.remote
-class Counter:
-    def add(self, x):
-        return x
-
-
 @pytest.fixture
 def gate(tmp_path: Path) -> Path:
     os.mkfifo(tmp_path / "gate")
     return tmp_path / "gate"
-
-
-def run_cells(tag: str) -> None:
-    """Have a cell run ten tasks, a failing one, and one with three nested ones."""
-    done = [double.options(cell=tag).remote(number) for number in range(10)]
-    failed = fail.options(cell=tag).remote("now")
-    assert shoal.get(nested.options(cell=tag).remote(3), timeout=TIMEOUT) == 6
-    shoal.get(done, timeout=TIMEOUT)
-    with pytest.raises(ValueError, match="not now"):
-        shoal.get(failed, timeout=TIMEOUT)
 
 
 def test_inline_it_works_likewise():
@@ -74,7 +39,7 @@ def test_inline_it_works_likewise():
         generator = values.remote()
         frame = shoal.state.tasks()
         assert frame.state.value_counts().to_dict() == {"finished": 14, "failed": 1, "running": 1}
-        assert set(frame.node) == {"inline"}
+        assert set(frame.node) == set(shoal.state.nodes().id) == {"inline"}
         assert shoal.state.summary("cell").iloc[0].finished == 14
         assert len(shoal.state.leases()) == 0 and len(shoal.state.placement_groups()) == 0
         held = shoal.put(3)
@@ -109,6 +74,12 @@ def test_a_cluster_that_has_ended_can_be_examined(wait_until):
     assert len(past.jobs()) == 1 and {"node", "driver", "actor"} <= set(past.events().kind)
     assert sum(e["ph"] == "X" and e["cat"] == "task" for e in past.timeline()["traceEvents"]) == 15
     assert shoal.state.open(row["path"]).id == cluster_id
+
+
+def test_a_driver_that_leaves_at_once_has_told_of_all_its_work():
+    with shoal.init(num_cpus=1, name="hasty") as cluster:
+        assert len(shoal.get([double.remote(number) for number in range(20)], timeout=TIMEOUT)) == 20
+    assert len(shoal.state.open(cluster.id).tasks(function="double", state="finished")) == 20
 
 
 def test_a_cluster_that_was_killed_can_be_examined(event_logs, wait_until):

@@ -100,6 +100,7 @@ def test_public_names() -> None:
         "RemoteError",
         "SerializationError",
         "ShoalError",
+        "ShoalMissingError",
         "TaskCancelledError",
         "TaskTimeoutError",
         "VersionMismatchError",

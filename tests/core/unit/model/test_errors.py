@@ -31,6 +31,7 @@ STANDARD: dict[str, type[Exception]] = {
     "RemoteError": RuntimeError,
     "SerializationError": TypeError,
     "ShoalError": Exception,
+    "ShoalMissingError": ConnectionError,
     "TaskCancelledError": ShoalError,
     "TaskTimeoutError": TimeoutError,
     "VersionMismatchError": RuntimeError,

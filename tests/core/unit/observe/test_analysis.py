@@ -146,3 +146,20 @@ def test_packed_records_and_many_of_them() -> None:
     said = texts(html)
     assert "100,000 tasks and calls have ended" in said
     assert "There are too many pieces of work to draw each" in said
+
+
+def test_memory_by_cell_goes_on_to_the_time_of_the_page() -> None:
+    rows = [
+        {"cell": "In[1]#ab", "points": [[100.0, 0], [101.0, 5]]},
+        {"cell": "In[1]#cd", "points": [[100.0, 0], [102.0, 1 << 20], [103.0, 0]]},
+        {"cell": "", "points": [[100.0, 7]]},
+    ]
+    found = analyse({**snapshot(), "cell_memory": rows}, [])
+    assert found.memory == {
+        "In[1]": [(100.0, 0), (102.0, 1 << 20), (103.0, 0), (105.0, 0)],
+        "no cell": [(100.0, 7), (105.0, 7)],
+        "In[1] (2)": [(100.0, 0), (101.0, 5), (105.0, 5)],
+    }
+    assert analyse(snapshot(), []).memory == {}
+    page = analysis_page.render({**snapshot(), "cell_memory": rows}, [])
+    assert "Memory by cell over time" in page and "Most were those of In[1]: 1.0 MiB." in page

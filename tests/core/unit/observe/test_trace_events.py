@@ -35,9 +35,37 @@ def make(records: Sequence[Record], **options: Any) -> list[dict[str, Any]]:
     return list(trace["traceEvents"])
 
 
+#: What each phase of the format must have and may have beside ``name``, ``ph``, ``pid``, ``tid`` and ``ts``.
+PHASES: dict[str, tuple[set[str], set[str]]] = {
+    "X": ({"dur"}, {"cat", "args"}),
+    "M": ({"args"}, set()),
+    "s": ({"id", "cat"}, set()),
+    "f": ({"id", "cat", "bp"}, set()),
+    "C": ({"args"}, set()),
+    "i": ({"s"}, {"cat", "args"}),
+}
+METADATA = {"process_name": {"name": str}, "thread_name": {"name": str}, "process_sort_index": {"sort_index": int}}
+
+
+def check_fields(event: dict[str, Any]) -> None:
+    """Hold an event against what the Trace Event Format says of its phase."""
+    needed, allowed = PHASES[event["ph"]]
+    fields = set(event) - {"name", "ph", "pid", "tid", "ts"}
+    assert needed <= fields <= needed | allowed, event
+    assert all(isinstance(event.get(name, ""), str) for name in ("name", "cat", "s", "bp")) and event["name"], event
+    if event["ph"] == "M":
+        shape = METADATA[event["name"]]
+        assert {name: type(value) for name, value in event["args"].items()} == shape, event
+    assert event["ph"] != "i" or event["s"] in ("g", "p", "t")
+    assert isinstance(event.get("args", {}), dict)
+
+
 def check(trace: dict[str, Any]) -> None:
     """Hold a trace against the format's rules."""
     events = trace["traceEvents"]
+    assert set(trace) == {"traceEvents", "displayTimeUnit", "otherData"} and trace["displayTimeUnit"] in ("ms", "ns")
+    for event in events:
+        check_fields(event)
     assert json.loads(json.dumps(trace, allow_nan=False)) == trace
     for event in events:
         assert {"name", "ph", "pid", "tid", "ts"} <= set(event) and event["ph"] in "XMsfCi", event
