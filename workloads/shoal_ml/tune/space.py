@@ -2,8 +2,8 @@
 
 A space is anything made of dictionaries, lists and constants, with *domains* where values are to be chosen. Whoever
 chooses does so domain by domain (:meth:`Space.resolve`), each under its path such as ``optimizer.lr``, in an order that
-does not change, and meets only the domains of those options that were chosen: spaces are conditional. In the paths of these
-stands the option too: ``model.svm.C`` is what becomes ``config["model"]["C"]``.
+does not change, and meets only the domains of those options that were chosen: spaces are conditional. In the paths of
+these stands the option too: ``model.svm.C`` is what becomes ``config["model"]["C"]``.
 """
 
 from __future__ import annotations
@@ -356,8 +356,10 @@ class Space:
         """Return the space as JSON, to be compared with that of another session."""
         return _describe(self.tree)
 
-    def values_of(self, point: Mapping[str, Any]) -> dict[str, Any]:
+    def values_of(self, point: Mapping[str, Any], *, strict: bool = True) -> dict[str, Any]:
         """Return what was chosen in a configuration that somebody has written down, by path; it may leave things out.
+
+        Not *strict*, what the space does not have is not looked at.
 
         Raises
         ------
@@ -365,7 +367,7 @@ class Space:
             It has something that the space has not, or a value that cannot be chosen.
         """
         values: dict[str, Any] = {}
-        _read(self.tree, point, (), values)
+        _read(self.tree, point, (), values, strict)
         return values
 
 
@@ -402,7 +404,8 @@ def _resolve(tree: Any, path: Path, place: Path, choose: Choose, later: list[tup
 def _domains(tree: Any, path: Path) -> Iterator[tuple[str, Domain]]:
     if isinstance(tree, Domain):
         yield join(path), tree
-        for number, option in enumerate(tree.options) if isinstance(tree, Choice) else ():
+    if isinstance(tree, Choice):
+        for number, option in enumerate(tree.options):
             yield from _domains(option, (*path, tree.key_of(number)))
     elif isinstance(tree, Mapping):
         for key, item in tree.items():
@@ -412,7 +415,7 @@ def _domains(tree: Any, path: Path) -> Iterator[tuple[str, Domain]]:
             yield from _domains(item, (*path, number))
 
 
-def _read(tree: Any, point: Any, path: Path, values: dict[str, Any]) -> None:
+def _read(tree: Any, point: Any, path: Path, values: dict[str, Any], strict: bool) -> None:
     """Note in *values* what was chosen of *tree* in *point*."""
     name = join(path)
     if isinstance(tree, SampleFrom):
@@ -425,7 +428,7 @@ def _read(tree: Any, point: Any, path: Path, values: dict[str, Any]) -> None:
         values[name] = number
         if isinstance(point, Mapping):
             rest = {key: value for key, value in point.items() if not (tree.names and key == CHOICE)}
-            _read(tree.options[number], rest, (*path, tree.key_of(number)), values)
+            _read(tree.options[number], rest, (*path, tree.key_of(number)), values, strict)
     elif isinstance(tree, Domain):
         if not tree.contains(point):
             raise _unfit(name, point, tree)
@@ -433,14 +436,16 @@ def _read(tree: Any, point: Any, path: Path, values: dict[str, Any]) -> None:
     elif isinstance(tree, Mapping) and isinstance(point, Mapping):
         for key, value in point.items():
             if key not in tree:
+                if not strict:
+                    continue
                 near = difflib.get_close_matches(str(key), map(str, tree), n=1)
                 hint = f" Did you mean `{join((*path, near[0]))}`?" if near else ""
                 raise OptionError(f"`{join((*path, key))}` is not in the search space.{hint}", option="points")
-            _read(tree[key], value, (*path, key), values)
+            _read(tree[key], value, (*path, key), values, strict)
     elif isinstance(tree, (list, tuple)) and isinstance(point, (list, tuple)) and len(tree) == len(point):
         for number, (item, value) in enumerate(zip(tree, point, strict=True)):
-            _read(item, value, (*path, number), values)
-    elif not _same(tree, point):
+            _read(item, value, (*path, number), values, strict)
+    elif strict and not _same(tree, point):
         raise OptionError(f"`{name}` is always {tree!r} in the search space, not {point!r}.", option="points")
 
 

@@ -1,8 +1,8 @@
 """ASHA: asynchronous successive halving, by stopping.
 
-Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020. As in Ray Tune's and Optuna's version, and
-unlike algorithm 2 of the paper, trials are not paused and promoted later: a trial that reaches a rung goes on if it is
-among the best ``1 / reduction_factor`` of those that have reached it, and is stopped if it is not.
+Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020. As in Ray Tune's and Optuna's version,
+and unlike algorithm 2 of the paper, trials are not paused and promoted later: a trial that reaches a rung goes on if it
+is among the best ``1 / reduction_factor`` of those that have reached it, and is stopped if it is not.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class ASHA(TrialScheduler):
         self._num_in = [0] * brackets
 
     def added(self, trial_id: str, config: Mapping[str, Any]) -> None:
-        # HyperBand's shares: the more rungs a bracket has, the more trials (as Ray Tune divides them, but not at random)
+        # HyperBand's shares: the more rungs a bracket has, the more trials (as Ray Tune divides them, but not at
+        # random)
         weights = [self.reduction_factor ** len(rungs) for rungs in self._brackets]
         shares = [count / weight for count, weight in zip(self._num_in, weights, strict=True)]
         bracket = shares.index(min(shares))
@@ -103,7 +104,7 @@ class _Rung:
         bisect.insort(self._scores, score)
 
     def cutoff(self, reduction_factor: float) -> float | None:
-        """Return what separates the best 1/reduction_factor so far from the rest, interpolated; None if there is nothing."""
+        """Return what separates the best 1/reduction_factor so far from the rest, interpolated; None at first."""
         if not self._scores:
             return None
         position = (len(self._scores) - 1) * (1 - 1 / reduction_factor)

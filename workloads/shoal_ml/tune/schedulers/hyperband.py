@@ -1,8 +1,8 @@
 """HyperBand: successive halving in brackets, each of which weighs many short trials against few long ones differently.
 
-Li et al., "Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization", JMLR 2018, algorithm 1. With
-``R = max_t`` and ``eta = reduction_factor`` bracket *s* begins with ``ceil((s_max + 1) * eta**s / (s + 1))`` trials of
-``R * eta**-s`` each; when all of them have come that far, the best ``1/eta`` go on, ``eta`` times as far. Trials that wait
+Li et al., "Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization", JMLR 2018, algorithm 1. With ``R =
+max_t`` and ``eta = reduction_factor`` bracket *s* begins with ``ceil((s_max + 1) * eta**s / (s + 1))`` trials of ``R *
+eta**-s`` each; when all of them have come that far, the best ``1/eta`` go on, ``eta`` times as far. Trials that wait
 for the others are paused. Where fewer trials come than a bracket has room for, it is halved as it is when nothing else
 is left to do.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from shoal.errors import OptionError
 from shoal_ml.tune.schedulers.scheduler import CONTINUE, PAUSE, Decision, Stop, TrialScheduler
@@ -27,8 +27,6 @@ class HyperBand(TrialScheduler):
     reduction_factor
         The paper's eta.
     """
-
-    needs_checkpoints: ClassVar[bool] = True
 
     def __init__(self, *, time_attr: str = "training_iteration", max_t: int = 81, reduction_factor: float = 3) -> None:
         super().__init__(time_attr=time_attr)

@@ -1,7 +1,7 @@
 """The median stopping rule of Google Vizier.
 
-Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2.2: a trial is stopped when its
-best result so far is worse than the median of the running averages of the others up to the same time.
+Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2.2: a trial is stopped when
+its best result so far is worse than the median of the running averages of the others up to the same time.
 """
 
 from __future__ import annotations

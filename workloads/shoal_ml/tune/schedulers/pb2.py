@@ -2,8 +2,8 @@
 
 Parker-Holder, Nguyen, Roberts, "Provably Efficient Online Hyperparameter Optimization with Population-Based Bandits",
 NeurIPS 2020. A Gaussian process over time and parameters predicts the improvement of one interval; the next
-configuration maximises its upper confidence bound, with those already chosen in this round taken for granted. The kernel
-is a squared exponential over the parameters times one over time, which forgets as the paper's does.
+configuration maximises its upper confidence bound, with those already chosen in this round taken for granted. The
+kernel is a squared exponential over the parameters times one over time, which forgets as the paper's does.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class PB2(PBT):
     Parameters
     ----------
     bounds
-        What may change, by its name in the configuration, and between which numbers: ``{"lr": (1e-4, 1e-1)}``. Ranges of
-        more than two orders of magnitude are searched by their logarithm.
+        What may change, by its name in the configuration, and between which numbers: ``{"lr": (1e-4, 1e-1)}``. Ranges
+        of more than two orders of magnitude are searched by their logarithm.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class PB2(PBT):
             before = lookup(found, path)
             value = self._from_unit(path, share)
             whole = isinstance(before, int) and not isinstance(before, bool)
-            assign(found, path, int(round(value)) if whole else value)
+            assign(found, path, round(value) if whole else value)
         return found
 
     def _propose(self, time: float) -> list[float]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from shoal.errors import OptionError
-from shoal_ml.tune.schedulers.scheduler import CONTINUE, Decision, Exploit, TrialScheduler
+from shoal_ml.tune.schedulers.scheduler import CONTINUE, PAUSE, Decision, Exploit, TrialScheduler
 from shoal_ml.tune.space import Choice, Domain, Float, Integer, Normal
 
 #: What a parameter may become: a domain, a list of values, or a function that draws one.
@@ -36,8 +36,6 @@ class PBT(TrialScheduler):
     factors
         By which of these numbers a value is multiplied otherwise, each as likely.
     """
-
-    needs_checkpoints: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -86,14 +84,20 @@ class PBT(TrialScheduler):
         self.compared(trial_id, time)
         lower, upper = self._quantiles()
         if trial_id not in lower:
-            return CONTINUE
+            return PAUSE if self._has_to_wait(time) else CONTINUE
         source = self.rng.choice(upper)
         config = self.explore(self.members[source].config, time)
         member.config = config
         return Exploit(source, copy.deepcopy(config))
 
+    def next_paused(self, paused: Sequence[str], can_wait: bool) -> str | None:
+        """Return the one that is farthest behind, when all have begun."""
+        if not paused or (self.num_pending and can_wait):
+            return None
+        return min(paused, key=lambda trial_id: self.members[trial_id].compared_at)
+
     def ended(self, trial_id: str, metrics: Mapping[str, Any]) -> None:
-        # What has ended stays to be learnt from, with its score; nobody becomes its clone.
+        # nobody becomes a clone of what has ended
         self.failed(trial_id)
 
     def failed(self, trial_id: str) -> None:
@@ -109,6 +113,12 @@ class PBT(TrialScheduler):
             assign(found, path, self._mutated(lookup(found, path), mutation))
         return found
 
+    def _has_to_wait(self, time: float) -> bool:
+        """Whether there is no room for all, and others are behind: a population is compared at about the same time."""
+        if not (self.num_pending or self.num_paused):
+            return False
+        return bool(self.num_pending) or any(member.compared_at < time for member in self.members.values())
+
     def _quantiles(self) -> tuple[list[str], list[str]]:
         """Return the members that are worst and best, as many of each."""
         scored = [name for name, member in self.members.items() if member.score is not None]
@@ -117,28 +127,22 @@ class PBT(TrialScheduler):
         return (scored[:count], scored[-count:]) if count else ([], [])
 
     def _mutated(self, value: Any, mutation: Mutation) -> Any:
-        if callable(mutation) and not isinstance(mutation, Domain):
-            resample: Callable[[], Any] = mutation
-        elif isinstance(mutation, Domain):
-            resample = lambda: _drawn(mutation, self.rng)  # noqa: E731
-        else:
-            options = list(mutation)
-            resample = lambda: self.rng.choice(options)  # noqa: E731
         if self.rng.random() < self._resample_probability:
-            return resample()
+            return self._drawn(mutation)
         options = _options(mutation)
-        if options is not None:
-            return self._neighbour(value, options, resample)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return resample()
+        if options is not None and value in options:
+            position = options.index(value) + self.rng.choice((-1, 1))
+            return options[min(max(position, 0), len(options) - 1)]
+        if options is not None or isinstance(value, bool) or not isinstance(value, (int, float)):
+            return self._drawn(mutation)
         return _fitted(value * self.rng.choice(self._factors), value, mutation)
 
-    def _neighbour(self, value: Any, options: Sequence[Any], resample: Callable[[], Any]) -> Any:
-        """Return the option before or behind *value*."""
-        if value not in options:
-            return resample()
-        position = options.index(value) + self.rng.choice((-1, 1))
-        return options[min(max(position, 0), len(options) - 1)]
+    def _drawn(self, mutation: Mutation) -> Any:
+        """Return a value at random."""
+        options = _options(mutation)
+        if options is not None:
+            return self.rng.choice(options)
+        return mutation.sample(self.rng) if isinstance(mutation, Domain) else mutation()  # type: ignore[operator]
 
 
 class Member:
@@ -176,11 +180,6 @@ def assign(config: dict[str, Any], path: str, value: Any) -> None:
     config[last] = value
 
 
-def _drawn(domain: Domain, rng: Any) -> Any:
-    value = domain.sample(rng)
-    return domain.options[value] if isinstance(domain, Choice) else value
-
-
 def _options(mutation: Mutation) -> Sequence[Any] | None:
     if isinstance(mutation, Choice):
         return mutation.options
@@ -190,7 +189,7 @@ def _options(mutation: Mutation) -> Sequence[Any] | None:
 def _fitted(value: float, before: Any, mutation: Mutation) -> Any:
     """Return a changed number within its domain, whole if it was whole."""
     if isinstance(mutation, Integer) or (isinstance(before, int) and not isinstance(mutation, (Float, Normal))):
-        value = int(round(value))
+        value = round(value)
     if isinstance(mutation, Integer):
         return min(max(value, mutation.low), mutation.high)
     return mutation.rounded(value) if isinstance(mutation, Float) else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from shoal_ml.tune.searchers.searcher import Objective
 
@@ -48,8 +48,8 @@ class TrialScheduler:
     and with the same seed and calls it decides the same.
     """
 
-    #: Whether trials have to save checkpoints for it.
-    needs_checkpoints: ClassVar[bool] = False
+    #: Trials that have not begun, and paused ones; kept up to date by whoever calls.
+    num_pending = num_paused = 0
 
     def __init__(self, *, time_attr: str = "training_iteration") -> None:
         """*time_attr* is the metric that says how far a trial is; it only grows."""

@@ -120,13 +120,13 @@ def grid_of(domain: Any, points: int) -> Sequence[Any]:
         case Integer(low=low, high=high, step=step) if (high - low) // step < points:
             return range(low, high + 1, step)
         case Integer() | Float():
-            low, high = domain.low, domain.high
+            first, last = float(domain.low), float(domain.high)
             shares = [0.5] if points == 1 else [number / (points - 1) for number in range(points)]
             if domain.log:
-                found = [low * (high / low) ** share for share in shares]
+                found = [first * (last / first) ** share for share in shares]
             else:
-                found = [low + (high - low) * share for share in shares]
+                found = [first + (last - first) * share for share in shares]
             if isinstance(domain, Integer):
-                return sorted({low + round((value - low) / domain.step) * domain.step for value in found})
+                return sorted({domain.low + round((value - low) / domain.step) * domain.step for value in found})
             return list(dict.fromkeys(domain.rounded(value) for value in found))
     raise TypeError(f"There is no grid for {domain!r}.")

@@ -1,8 +1,8 @@
 """BOHB: a model of good configurations from the largest budget that has enough of them.
 
 Falkner, Klein, Hutter, "BOHB: Robust and Efficient Hyperparameter Optimization at Scale", ICML 2018. It goes with
-:class:`HyperBand`. The density estimates are those of Optuna's TPE, of all parameters together, as in the paper; a share
-of the configurations is drawn at random, which keeps the guarantees of HyperBand.
+:class:`HyperBand`. The density estimates are those of Optuna's TPE, of all parameters together, as in the paper; a
+share of the configurations is drawn at random, which keeps the guarantees of HyperBand.
 """
 
 from __future__ import annotations
@@ -67,11 +67,7 @@ class BOHB(Searcher):
         import optuna
 
         seed = self._rng.randrange(2**31)
-        model = OptunaSearch(
-            optuna.samplers.TPESampler(
-                seed=seed, multivariate=True, group=True, n_startup_trials=1, warn_independent_sampling=False
-            )
-        )
+        model = OptunaSearch(optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=1))
         model.begin(self._space, self._objective, seed)
         for name, metrics in self._seen[max(budgets)].items():
             model.restored(name, self._chosen[name], metrics)

@@ -7,6 +7,7 @@ that are tried at once differ (``constant_liar``).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,7 @@ class OptunaSearch(Searcher):
             if given:  # the next trial has these, and the sampler learns from it as from any other
                 self._study.enqueue_trial(given)
             trial = self._study.ask()
-            config = self._space.resolve(lambda path, domain: self._choose(trial, fixed, path, domain))
+            config = self._space.resolve(functools.partial(self._choose, trial, fixed))
             if self._space.allows(config):
                 self._trials[trial_id] = trial
                 return config

@@ -67,10 +67,14 @@ class Searcher(ABC):
             There is none any more.
         """
 
-    def observed(self, trial_id: str, step: int, metrics: Mapping[str, Any]) -> None:
+    def observed(  # noqa: B027 - a searcher need not learn from it
+        self, trial_id: str, step: int, metrics: Mapping[str, Any]
+    ) -> None:
         """A trial has reported after *step* steps."""
 
-    def ended(self, trial_id: str, metrics: Mapping[str, Any] | None) -> None:
+    def ended(  # noqa: B027
+        self, trial_id: str, metrics: Mapping[str, Any] | None
+    ) -> None:
         """A trial has ended with these last metrics; None: it has failed."""
 
     @abstractmethod

@@ -10,7 +10,7 @@ from shoal_ml.tune.searchers.searcher import Objective, Searcher
 
 
 class ConcurrencyLimiter(Searcher):
-    """Has no more than *max_concurrent* configurations of another searcher tried at once, so that it learns in between."""
+    """Has at most *max_concurrent* configurations of another searcher tried at once, so that it learns in between."""
 
     def __init__(self, searcher: Searcher, max_concurrent: int) -> None:
         _check_count("max_concurrent", max_concurrent)
