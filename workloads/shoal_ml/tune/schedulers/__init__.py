@@ -1,0 +1,1 @@
+"""Trial schedulers: who stops, pauses and clones trials."""
