@@ -126,7 +126,7 @@ class ObjectRefGenerator:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._finished:
             ref = self._yields.next_ref
-            left = None if deadline is None else deadline - time.monotonic()
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not self._owner.wait([ref], 1, left):
                 raise GetTimeoutError(f"Waited {timeout:g} s for the next value of `{self.task_id}`.", timeout=timeout)
             if self._take(ref):

@@ -73,10 +73,10 @@ def _pickled(model: Any) -> bytes:
     """Pickle a model: by reference to its class where that can be imported, which takes a fraction of the time."""
     try:
         pickled = pickle.dumps(model, pickle.HIGHEST_PROTOCOL)
+        by_name = b"__main__" not in pickled  # which is another module where it is loaded
     except Exception:  # boundary: what plain pickle cannot do, cloudpickle may
-        return cloudpickle.dumps(model)
-    # classes and functions of a notebook: `__main__` is another module where it is loaded
-    return cloudpickle.dumps(model) if b"__main__" in pickled else pickled
+        by_name = False
+    return pickled if by_name else bytes(cloudpickle.dumps(model))
 
 
 def rows_of(block: Any, start: int, stop: int) -> Any:
