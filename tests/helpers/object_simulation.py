@@ -34,6 +34,7 @@ from shoal.runtime import payload as payloads
 from shoal.runtime import refs as refs_module
 from shoal.runtime.base_owner import BaseOwner
 from shoal.runtime.calling import Caller, Item, Outcome
+from shoal.runtime.cell_memory_reporter import CellMemoryReporter
 from shoal.runtime.executor import Executor
 from shoal.runtime.inbox import Inbox
 from shoal.runtime.links import Links
@@ -506,6 +507,7 @@ class Process(Owner):
         self.fetcher = self._last_answers = SimpleNamespace(peer_lost=nothing, ended=nothing)
         self.controller = SimpleNamespace(connected=False)
         self.metrics = SimpleNamespace(work_ended=nothing)
+        self.cell_memory = CellMemoryReporter(self)
         self._submit_task, self._drop = self.tasks.submit, self.ownership.drop
         self.stoppers, self._groups, self.stores = {}, {}, {}
         self.host = Host(self)

