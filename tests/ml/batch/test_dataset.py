@@ -1,0 +1,98 @@
+"""Datasets on the embedded cluster: what comes out, in which order, and what is left behind."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import shoal
+import shoal_ml.batch as batch
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+class Adder:
+    def __init__(self, amount):
+        self.amount = amount
+
+    def __call__(self, rows):
+        return {"x": rows["data"] + self.amount}
+
+
+class Picky:
+    def __call__(self, rows):
+        if 500 in rows["id"]:
+            raise ValueError("five hundred")
+        return rows
+
+
+def double(rows):
+    return {"id": rows["id"] * 2}
+
+
+def names_of_threads():
+    return {thread.name for thread in threading.enumerate()}
+
+
+def test_a_class_is_called_with_batches_and_rows_stay_in_order():
+    data = np.arange(4000.0).reshape(1000, 4)
+    ds = batch.from_numpy(data).map_batches(Adder, fn_constructor_args=(1,), batch_size=7, concurrency=2)
+    given = [rows["x"] for rows in ds.iter_batches(batch_size=64)]
+    assert [len(rows) for rows in given] == [64] * 15 + [40]
+    assert np.array_equal(np.concatenate(given), data + 1)
+
+
+def test_functions_and_reading_are_one_stage():
+    ds = batch.range(1000).map_batches(double).filter(lambda row: row["id"] % 4 == 0).map(lambda row: {"y": row["id"]})
+    assert [row["y"] for row in ds.iter_rows()] == list(range(0, 2000, 4))
+    assert ds.count() == 500
+    assert ds.schema() == {"y": "int64"}
+
+
+def test_a_limit_stops_the_reading():
+    read = []
+
+    def items():
+        for item in range(100_000):
+            read.append(item)
+            yield {"n": item}
+
+    assert [row["n"] for row in batch.from_iterable(items).limit(10).iter_rows()] == list(range(10))
+    assert len(read) < 5_000
+
+
+def test_an_error_of_a_function_is_raised_as_it_is_and_leaves_nothing():
+    ds = batch.range(1000).map_batches(Picky, concurrency=1)
+    with pytest.raises(ValueError, match="five hundred") as caught:
+        ds.take_all()
+    assert any("map_batches(Picky)" in note for note in caught.value.__notes__)
+    assert not any("batch" in name for name in names_of_threads())
+
+
+def test_leaving_an_iteration_ends_the_run():
+    rows = batch.range(10**9).map_batches(double).iter_batches(batch_size=10)
+    assert next(rows)["id"][1] == 2
+    rows.close()
+    assert not any("batch" in name for name in names_of_threads())
+    assert shoal.get(shoal.put(1)) == 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: batch.from_items([]),
+        lambda: batch.range(0),
+        lambda: batch.from_numpy(np.zeros((0, 3))),
+        lambda: batch.from_iterable(iter([])),
+        lambda: batch.range(100).filter(lambda row: False),
+    ],
+)
+def test_everything_works_without_rows(make):
+    ds = make().map_batches(double).map(lambda row: row).limit(5)
+    assert ds.count() == 0
+    assert ds.take_all() == []
+    assert list(ds.iter_batches()) == []
+    assert len(ds.to_pandas()) == 0
+    assert make().materialize().count() == 0

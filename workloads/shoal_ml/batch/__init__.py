@@ -1,0 +1,39 @@
+"""Batch inference: rows in a stream of blocks through functions and models, in bounded memory.
+
+>>> import shoal_ml.batch as batch
+>>> ds = batch.range(1000).map_batches(lambda rows: {"square": rows["id"] ** 2})
+"""
+
+from shoal_ml.batch.dataset import Dataset
+from shoal_ml.batch.errors import (
+    BatchError,
+    ColumnError,
+    RaggedBatchError,
+    ReadError,
+    RowCountError,
+    SchemaError,
+    WriteError,
+)
+from shoal_ml.batch.predict_batches import BatchPredictions, BatchRecord, predict_batches
+from shoal_ml.batch.reading import from_arrow, from_batches, from_items, from_iterable, from_numpy, from_pandas, range
+
+__all__ = [
+    "BatchError",
+    "BatchPredictions",
+    "BatchRecord",
+    "ColumnError",
+    "Dataset",
+    "RaggedBatchError",
+    "ReadError",
+    "RowCountError",
+    "SchemaError",
+    "WriteError",
+    "from_arrow",
+    "from_batches",
+    "from_items",
+    "from_iterable",
+    "from_numpy",
+    "from_pandas",
+    "predict_batches",
+    "range",
+]
