@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shoal_ml.batch.flow import StageSpec
@@ -23,6 +23,7 @@ from shoal_ml.batch.transforms import Columns, Transform
 
 if TYPE_CHECKING:
     from shoal_ml.batch.replicas import Replicas
+    from shoal_ml.batch.stage_work import Made
 
 #: Work that a replica holds: the piece it works on, and one that waits, so that it never idles between two.
 CALLS_PER_REPLICA = 2
@@ -45,12 +46,16 @@ class Compute:
         Whether it runs in replicas.
     replicas
         Replicas that are there already, or are to be kept afterwards.
+    listen
+        Called when a run begins; what it returns is then called with what is told of each block that the stage makes,
+        on the run's thread. What that raises ends the run.
     """
 
     options: tuple[tuple[str, Any], ...] = ()
     concurrency: tuple[int, int] | None = None
     is_pool: bool = False
     replicas: Replicas | None = None
+    listen: Callable[[], Callable[[Made], None]] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
