@@ -25,13 +25,13 @@ def write(directory, name, text="x"):
 
 def test_what_was_noted_is_there_again(tmp_path):
     with Journal(tmp_path / "out", PLAN) as journal:
-        first = Done(("a",), (write(journal.directory, "0", "abc"),), 3)
-        second = Done(("b", "c"), (), 0, 2)
+        first = Done(0, ("a",), (write(journal.directory, "0", "abc"),), 3)
+        second = Done(1, ("b", "c"), (), 0, 2, "x")
         journal.add(first)
         journal.add(second)
         assert journal.num_rows == 5
     with Journal(tmp_path / "out", {**PLAN, "_rows": 99}) as journal:
-        assert journal.done == [first, second] and not journal.finished
+        assert journal.done == {0: first, 1: second} and not journal.finished
         assert journal.plan == PLAN
         journal.finish()
     with Journal(tmp_path / "out", PLAN) as journal:
@@ -53,31 +53,31 @@ def test_a_torn_tail_is_cut_off(kept, noise):
 @pytest.mark.parametrize("damage", [b"0000", b"\n\n", b"00000000 {}\n", b"zzzzzzzz {}\n"])
 def test_after_damage_it_goes_on_where_it_was_whole(tmp_path, damage):
     with Journal(tmp_path, PLAN) as journal:
-        journal.add(Done(("a",), (write(tmp_path, "0"),), 1))
+        journal.add(Done(0, ("a",), (write(tmp_path, "0"),), 1))
     with open(journal.path, "ab") as file:
         file.write(damage)
     with Journal(tmp_path, PLAN) as journal:
-        assert [done.keys for done in journal.done] == [("a",)]
-        journal.add(Done(("b",), (), 0))
+        assert [done.keys for done in journal.done.values()] == [("a",)]
+        journal.add(Done(1, ("b",), (), 0))
     with Journal(tmp_path, PLAN) as journal:
-        assert [done.keys for done in journal.done] == [("a",), ("b",)]
+        assert [done.keys for done in journal.done.values()] == [("a",), ("b",)]
 
 
 def test_a_file_that_is_gone_or_cut_is_not_done(tmp_path):
     with Journal(tmp_path, PLAN) as journal:
-        for name in "abc":
-            journal.add(Done((name,), (write(tmp_path, name, "text"),), 4))
+        for position, name in enumerate("abc"):
+            journal.add(Done(position, (name,), (write(tmp_path, name, "text"),), 4))
         journal.finish()
     (tmp_path / "a").unlink()
     (tmp_path / "b").write_text("t")
     with Journal(tmp_path, PLAN) as journal:
-        assert [done.keys for done in journal.done] == [("c",)]
+        assert [done.keys for done in journal.done.values()] == [("c",)]
         assert not journal.finished
 
 
 def test_another_plan_is_refused_unless_told(tmp_path):
     with Journal(tmp_path, PLAN) as journal:
-        journal.add(Done(("a",), (), 0, 1))
+        journal.add(Done(0, ("a",), (), 0, 1))
     with pytest.raises(PlanChangedError, match=r"model was aaaa, is bbbb; columns was None, is x\. Choose") as raised:
         Journal(tmp_path, {**PLAN, "model": "bbbb", "columns": "x"})
     assert raised.value.changes == {"model": ("aaaa", "bbbb"), "columns": ("None", "x")}
@@ -85,9 +85,9 @@ def test_another_plan_is_refused_unless_told(tmp_path):
     with Journal(tmp_path, {**PLAN, "model": "bbbb"}, if_changed="go_on") as journal:
         assert len(journal.done) == 1
     with Journal(tmp_path, {**PLAN, "model": "bbbb"}, if_changed="restart") as journal:
-        assert journal.done == []
+        assert journal.done == {}
     with Journal(tmp_path, {**PLAN, "model": "bbbb"}) as journal:
-        assert journal.done == []
+        assert journal.done == {}
 
 
 def test_a_directory_with_other_files_is_refused(tmp_path):
@@ -110,3 +110,13 @@ def test_one_run_at_a_time_and_a_killed_one_lets_go(tmp_path):
         os.kill(other.pid, signal.SIGKILL)
         other.wait()
     Journal(tmp_path, PLAN).close()
+
+
+def test_what_is_done_again_takes_the_place_of_what_was(tmp_path):
+    with Journal(tmp_path, PLAN) as journal:
+        journal.add(Done(0, ("a",), (write(tmp_path, "0"),), 1))
+        journal.finish()
+        journal.drop(0)
+        journal.add(Done(0, ("b",), (write(tmp_path, "0", "new"),), 3))
+    with Journal(tmp_path, PLAN) as journal:
+        assert [done.keys for done in journal.done.values()] == [("b",)] and not journal.finished

@@ -4,6 +4,7 @@
 >>> ds = batch.range(1000).map_batches(lambda rows: {"square": rows["id"] ** 2})
 """
 
+from shoal_ml.batch.batch_predictor import BatchPredictor
 from shoal_ml.batch.dataset import Dataset
 from shoal_ml.batch.errors import (
     BatchError,
@@ -15,18 +16,41 @@ from shoal_ml.batch.errors import (
     WriteError,
 )
 from shoal_ml.batch.predict_batches import BatchPredictions, BatchRecord, predict_batches
+from shoal_ml.batch.prediction_errors import JournalError, PlanChangedError, TooManyErrors
+from shoal_ml.batch.predictions import Predictions
+from shoal_ml.batch.predictors import (
+    Checkpoint,
+    FunctionPredictor,
+    OnnxPredictor,
+    PipelinePredictor,
+    Predictor,
+    SklearnPredictor,
+    TorchPredictor,
+)
 from shoal_ml.batch.reading import from_arrow, from_batches, from_items, from_iterable, from_numpy, from_pandas, range
 
 __all__ = [
     "BatchError",
     "BatchPredictions",
+    "BatchPredictor",
     "BatchRecord",
+    "Checkpoint",
     "ColumnError",
     "Dataset",
+    "FunctionPredictor",
+    "JournalError",
+    "OnnxPredictor",
+    "PipelinePredictor",
+    "PlanChangedError",
+    "Predictions",
+    "Predictor",
     "RaggedBatchError",
     "ReadError",
     "RowCountError",
     "SchemaError",
+    "SklearnPredictor",
+    "TooManyErrors",
+    "TorchPredictor",
     "WriteError",
     "from_arrow",
     "from_batches",

@@ -3,7 +3,7 @@
 It is a text file beside the output, one record on a line, only ever added to::
 
     <crc32 of the rest, 8 hex digits> {"kind": "plan", …}
-    <crc32> {"kind": "done", "keys": […], "files": [["part-000007-000.parquet", 512, 40960]], "rows": 512, "bad": 0}
+    <crc32> {"kind": "done", "at": 7, "keys": […], "files": [["part-000007-000.parquet", 512, 40960]], …}
     <crc32> {"kind": "finished"}
 
 A record is written after its files have their names: a run that dies in between does that piece again and replaces the
@@ -49,8 +49,10 @@ class Done:
 
     Attributes
     ----------
+    position
+        Of the first of them in the source, from 0.
     keys
-        Of the pieces.
+        Of the pieces, in order.
     files
         What they have become, in order.
     num_rows
@@ -59,10 +61,13 @@ class Done:
         Rows that failed.
     """
 
+    position: int
     keys: tuple[str, ...]
     files: tuple[OutputFile, ...]
     num_rows: int
     num_bad: int = 0
+    #: File of the rows that failed, if they are kept.
+    letters: str = ""
 
 
 class Journal:
@@ -83,7 +88,7 @@ class Journal:
     plan
         What the run that began this said.
     done
-        What is finished, in the order in which it was.
+        What is finished, by position.
     finished
         Whether everything was.
 
@@ -106,7 +111,7 @@ class Journal:
                 path=str(self.directory),
             )
         self.plan = dict(plan)
-        self.done: list[Done] = []
+        self.done: dict[int, Done] = {}
         self.finished = False
         # in no context of its own: the journal is one
         self._file = open(self.path, "r+b" if self.path.exists() else "w+b", buffering=0)  # noqa: SIM115
@@ -121,13 +126,18 @@ class Journal:
     @property
     def num_rows(self) -> int:
         """Rows that are done, the failed ones included."""
-        return sum(done.num_rows + done.num_bad for done in self.done)
+        return sum(done.num_rows + done.num_bad for done in self.done.values())
 
     def add(self, done: Done) -> None:
         """Note that pieces are finished; their files have their names by now."""
-        self.done.append(done)
+        self.done[done.position] = done
         files = [[file.name, file.num_rows, file.nbytes] for file in done.files]
-        self._write({"kind": "done", "keys": done.keys, "files": files, "rows": done.num_rows, "bad": done.num_bad})
+        record = {"kind": "done", "at": done.position, "keys": done.keys, "files": files, "rows": done.num_rows}
+        self._write(record | {"bad": done.num_bad, "letters": done.letters})
+
+    def drop(self, position: int) -> None:
+        """Forget what was done at a position: the source has something else there."""
+        del self.done[position]
 
     def finish(self) -> None:
         """Note that everything is done."""
@@ -177,15 +187,20 @@ class Journal:
             if record["kind"] == "finished":
                 self.finished = True
                 continue
+            self.finished = False
             files = tuple(OutputFile(*file) for file in record["files"])
-            if all(_is_whole(self.directory / file.name, file.nbytes) for file in files):
-                self.done.append(Done(tuple(record["keys"]), files, record["rows"], record["bad"]))
-        self.finished = self.finished and len(self.done) == sum(record["kind"] == "done" for record in records)
+            rest = record["rows"], record["bad"], record["letters"]
+            self.done[record["at"]] = Done(record["at"], tuple(record["keys"]), files, *rest)
+        for position, done in list(self.done.items()):
+            if not all(_is_whole(self.directory / file.name, file.nbytes) for file in done.files):
+                self.drop(position)
+                self.finished = False
 
     def _write(self, record: Mapping[str, Any], *, sync: bool = False) -> None:
         self._file.write(encode_record(record))
         now = time.monotonic()
         if sync or now - self._synced >= SYNC_SECONDS:
+            _sync_directory(self.directory)  # the names of the files before what says that they are there
             os.fdatasync(self._file.fileno())
             self._synced = now
 
@@ -229,6 +244,14 @@ def _changed(directory: Path, changes: dict[str, tuple[str, str]]) -> PlanChange
         '`if_changed="restart"` does everything anew, `"go_on"` keeps what is done.',
         changes=changes,
     )
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_whole(path: Path, nbytes: int) -> bool:
