@@ -1,14 +1,15 @@
 """Runs that can be gone on with: the output of a plan in a directory, with a journal of what is done.
 
 Each piece of the source has a stable key. What comes of it is written by the executors, durably and without a name;
-this process then names the files and notes the keys in the journal. A run that finds a journal leaves out the pieces in it.
-Pieces whose rows came together in one piece of work are done together, or not at all.
+this process then names the files and notes the keys in the journal. A run that finds a journal leaves out the pieces
+in it. Pieces whose rows came together in one piece of work are done together, or not at all.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -80,11 +81,15 @@ def run_into(
     wishes = plan.wishes(max(1, int(shoal.cluster_resources().get("num_cpus", 1))))
     about = {**describes, "_wishes": dataclasses.asdict(wishes), "_rows": plan.source.num_rows()}
     with Journal(directory, about, if_changed=if_changed) as journal:
-        _tell(journal, say)
         _clean(journal)
         source = Remaining(plan.source, journal, refuses=if_changed == "refuse")
-        if not journal.finished:
+        is_left = source.find_first()
+        _tell(journal, say, is_left)
+        if is_left:
             _run(dataclasses.replace(plan, source=source), options, journal, source, keep_remarks)
+        source.check_all_seen()
+        if not journal.finished:
+            journal.finish()
         done = [journal.done[position] for position in sorted(journal.done)]
     return Plan(OutputSource(directory, done)), done
 
@@ -93,8 +98,6 @@ def _run(plan: Plan, options: RunOptions, journal: Journal, source: Remaining, k
     plan = plan.then(Step(WriteUnfinished(str(journal.directory))))
     for group in gather_groups(consuming.iterate_handles(plan, dataclasses.replace(options, preserve_order=True))):
         _commit(group, journal, source.positions[group.keys[0]], keep_remarks)
-    source.check_all_seen()
-    journal.finish()
 
 
 def gather_groups(handles: Iterator[Handle]) -> Iterator[Group]:
@@ -133,12 +136,12 @@ def _commit(group: Group, journal: Journal, position: int, keep_remarks: KeepRem
     journal.add(Done(position, tuple(group.keys), tuple(named), rows, num_bad, letters))
 
 
-def _tell(journal: Journal, say: Callable[[str], None]) -> None:
+def _tell(journal: Journal, say: Callable[[str], None], is_left: bool) -> None:
     if not journal.done:
         return
     total = journal.plan.get("_rows")
     of = f" of {total:,}" if total is not None else ""
-    rest = "nothing is left to do" if journal.finished else "going on with the rest"
+    rest = "going on with the rest" if is_left else "nothing is left to do"
     say(f"{journal.num_rows:,}{of} rows are done in `{journal.directory}`: {rest}.")
 
 
@@ -161,8 +164,20 @@ class Remaining(Source):
         #: Where each piece is in the source.
         self.positions: dict[str, int] = {}
         self._num_seen = 0
+        self._handles: Iterator[Handle] = iter(())
+
+    def find_first(self) -> bool:
+        """Look for the first piece that is not done; returns whether there is one."""
+        left = self._left()
+        first = next(left, None)
+        if first is not None:
+            self._handles = itertools.chain([first], left)
+        return first is not None
 
     def handles(self, wishes: Wishes) -> Iterator[Handle]:
+        yield from self._handles
+
+    def _left(self) -> Iterator[Handle]:
         first = Wishes(**_tupled(self._journal.plan["_wishes"]))
         done = {key for entry in self._journal.done.values() for key in entry.keys}
         for position, handle in enumerate(self._source.handles(first)):
