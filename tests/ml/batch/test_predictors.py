@@ -332,3 +332,30 @@ def test_the_conformance_suite_finds_what_breaks_the_contract(how, words):
 def test_the_conformance_suite_counts_rows():
     with pytest.raises(RowCountError):
         check_predictor(Breaks("drops"), None, {"x": np.arange(8.0)})
+
+
+def test_a_pipeline_of_transformers_predicts_as_by_itself():
+    """With a tiny model of random weights, made here: nothing is downloaded."""
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    words = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "good", "bad", "day"])}
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="[PAD]", unk_token="[UNK]")
+    config = transformers.BertConfig(
+        vocab_size=5, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    torch.manual_seed(0)
+    model = transformers.BertForSequenceClassification(config).eval()
+    pipeline = transformers.pipeline("text-classification", model=model, tokenizer=tokenizer)
+    texts = np.array(["good day", "bad day", "bad", "good good day"], dtype=object)
+    expected = pipeline(texts.tolist())
+    for predictor, value in (
+        (choose_predictor(pipeline, None), pipeline),
+        (PipelinePredictor("text-classification"), {"model": model, "tokenizer": tokenizer}),
+    ):
+        assert type(predictor) is PipelinePredictor
+        check_predictor(predictor, value, {"text": texts})
+        result = loaded(predictor, value).predict({"text": texts})
+        assert result["label"] == [one["label"] for one in expected]
+        assert np.allclose(result["score"], [one["score"] for one in expected], atol=1e-5)

@@ -86,9 +86,9 @@ def assert_whole(result, out: Path, rows: int = ROWS) -> None:
 def test_a_failed_run_is_gone_on_with_and_each_row_is_done_once(counted, tmp_path, capsys):
     out = tmp_path / "out"
     with pytest.raises(ValueError, match="the power fails"):
-        predict(counted, out, fail_at=2050)
+        predict(counted, out, fail_at=3850)
     before = len(sorted(out.glob("*.parquet"))) * BLOCK
-    assert 0 < before <= 2000
+    assert 0 < before <= 3800
     first = set(done_rows(counted).tolist())
     for path in counted.iterdir():
         path.unlink()
@@ -126,7 +126,7 @@ def test_a_killed_driver_loses_and_doubles_no_row(counted, tmp_path, kill_at):
     finished = [path.stat().st_mtime_ns for path in sorted(out.glob("*.parquet"))]
     assert len(finished) >= 10 or kill_at < ROWS // 2
     assert_whole(predict(counted, out), out)
-    kept = [path.stat().st_mtime_ns for path in sorted(out.glob("*.parquet"))][: len(finished) - 1]
+    kept = [path.stat().st_mtime_ns for path in sorted(out.glob("*.parquet"))][: max(0, len(finished) - 1)]
     assert kept == finished[:-1]  # of the last one, the journal may not say that it is there
 
 
