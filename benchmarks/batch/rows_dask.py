@@ -10,29 +10,28 @@ import torch
 from distributed import Client, LocalCluster
 from serve import serve
 
-#: Models of this worker, by task: loaded once.
-LOADED = {}
-
 
 def load(name, model):
     torch.set_num_threads(1)
-    LOADED[name] = model
+    tasks.LOADED[name] = model
 
 
 def on_images(frame):
     images = np.ascontiguousarray(frame.to_numpy().reshape(-1, 1, 8, 8))
     parts = [
-        tasks.predict_images(LOADED["images"], images[part]) for part in tasks.slices(len(images), tasks.IMAGES_AT_ONCE)
+        tasks.predict_images(tasks.LOADED["images"], images[part]) for part in _parts(images, tasks.IMAGES_AT_ONCE)
     ]
     return pd.DataFrame(np.concatenate(parts))
 
 
 def on_sentences(frame):
     texts = frame["text"].tolist()
-    parts = [
-        tasks.embed(LOADED["sentences"], texts[part]) for part in tasks.slices(len(texts), tasks.SENTENCES_AT_ONCE)
-    ]
+    parts = [tasks.embed(tasks.LOADED["sentences"], texts[part]) for part in _parts(texts, tasks.SENTENCES_AT_ONCE)]
     return pd.DataFrame(np.concatenate(parts))
+
+
+def _parts(rows, size):
+    return tasks.slices(len(rows), size)
 
 
 class Rows:

@@ -21,6 +21,8 @@ WORDS = """
     garden teacher child window market signal winter evening bridge machine runs writes opens carries finds follows
     builds counts leaves turns near under over between without before after while because slowly often never
 """
+#: Models of this process, by task, where a system keeps them no other way.
+LOADED: dict[str, Any] = {}
 
 
 class Net(nn.Sequential):

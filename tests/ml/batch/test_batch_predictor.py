@@ -154,6 +154,16 @@ def test_more_than_the_cluster_has_is_refused_at_once(predictor, images):
         predictor.predict(images, num_gpus=1)
 
 
+def test_replicas_that_reserve_all_cpus_do_not_starve_those_who_read():
+    def model(_, rows):
+        return {"threads": np.full(len(rows["id"]), torch.get_num_threads())}
+
+    with batch.BatchPredictor(None, model) as predictor:
+        found = predictor.predict(batch.range(5000), num_cpus=1, concurrency=2).to_numpy()["threads"]
+        assert len(found) == 5000 and set(found) == {1}
+        assert set(predictor.predict(batch.range(50), num_cpus=2).to_numpy()["threads"]) == {2}
+
+
 def test_a_pipeline_predicts_while_rows_are_taken(predictor, images):
     rows = batch.from_numpy({"image": images}).map_batches(lambda rows: {"image": rows["image"] * 2})
     lazy = predictor.predict_pipelined(rows, batch_size=64, concurrency=2)

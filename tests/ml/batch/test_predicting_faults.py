@@ -110,7 +110,7 @@ class TestNodes:
         (tmp_path / "marks").mkdir()
         with batch.BatchPredictor(str(tmp_path / "marks"), Falls((4_321,), "node")) as predictor:
             rows = batch.range(ROWS)
-            assert_whole(predictor.predict(rows, batch_size=BATCH, keep_columns="id", concurrency=2, num_cpus=0.5))
+            assert_whole(predictor.predict(rows, batch_size=BATCH, keep_columns="id", concurrency=2))
         assert len(list((tmp_path / "marks").iterdir())) == 1
 
     def test_a_killed_dask_worker_writes_each_row_once(self, tmp_path):

@@ -144,7 +144,18 @@ def make_stages(plan: Plan, num_cpus: int, totals: Mapping[str, float] | None = 
         reads = position == 0 and plan.source.reads
         size = sizes.pop(0) if group[0].compute.is_pool else None
         stages.append(_make_stage(plan, group, reads, size, num_cpus))
+    if any(_needs(stage.compute).get("num_cpus") for stage in stages if stage.compute.is_pool):
+        stages = [_beside_pools(stage) for stage in stages]
     return stages
+
+
+def _beside_pools(stage: PlannedStage) -> PlannedStage:
+    """Have tasks reserve nothing where replicas reserve CPUs: these might take all, and wait for the tasks for ever."""
+    options = dict(stage.compute.options)
+    if stage.compute.is_pool or "num_cpus" in options:
+        return stage
+    compute = dataclasses.replace(stage.compute, options=(*stage.compute.options, ("num_cpus", 0)))
+    return dataclasses.replace(stage, compute=compute)
 
 
 def _fuse(plan: Plan) -> list[list[Step]]:
