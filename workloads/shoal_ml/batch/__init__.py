@@ -27,7 +27,26 @@ from shoal_ml.batch.predictors import (
     SklearnPredictor,
     TorchPredictor,
 )
-from shoal_ml.batch.reading import from_arrow, from_batches, from_items, from_iterable, from_numpy, from_pandas, range
+from shoal_ml.batch.reading import (
+    from_arrow,
+    from_batches,
+    from_dask,
+    from_huggingface,
+    from_items,
+    from_iterable,
+    from_numpy,
+    from_pandas,
+    from_torch,
+    range,
+    read_binary_files,
+    read_csv,
+    read_images,
+    read_json,
+    read_parquet,
+    read_text,
+)
+from shoal_ml.batch.splitting import Shard
+from shoal_ml.batch.writing import Written
 
 __all__ = [
     "BatchError",
@@ -48,16 +67,27 @@ __all__ = [
     "ReadError",
     "RowCountError",
     "SchemaError",
+    "Shard",
     "SklearnPredictor",
     "TooManyErrors",
     "TorchPredictor",
     "WriteError",
+    "Written",
     "from_arrow",
     "from_batches",
+    "from_dask",
+    "from_huggingface",
     "from_items",
     "from_iterable",
     "from_numpy",
     "from_pandas",
+    "from_torch",
     "predict_batches",
     "range",
+    "read_binary_files",
+    "read_csv",
+    "read_images",
+    "read_json",
+    "read_parquet",
+    "read_text",
 ]

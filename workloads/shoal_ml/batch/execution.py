@@ -21,12 +21,13 @@ from shoal.api.arrivals import Arrivals
 from shoal.errors import ActorDiedError, ActorUnavailableError, GetTimeoutError
 from shoal.runtime import session
 from shoal_ml.batch import flow as f
-from shoal_ml.batch.feeder import Feeder
+from shoal_ml.batch.feeder import Feeder, closers
 from shoal_ml.batch.handles import Handle
 from shoal_ml.batch.plan import Plan, PlannedStage, make_stages
 from shoal_ml.batch.progress import RunProgress
 from shoal_ml.batch.replicas import Replicas
 from shoal_ml.batch.stage_work import Made, StageStream, StageTask
+from shoal_ml.batch.work_info import WorkInfo
 
 #: Bytes that a run may hold, unless told otherwise.
 DEFAULT_BUDGET = 512 << 20
@@ -81,6 +82,9 @@ class Run:
 
     def start(self) -> Run:
         """Begin; returns at once."""
+        outer = closers.get()
+        if outer is not None:
+            outer.append(self.close)
         self._thread.start()
         return self
 
@@ -165,7 +169,8 @@ class Run:
         parts = [(handle.start, handle.stop) for handle in work.inputs]
         values = [handle.value for handle in work.inputs]
         replica = self._replicas[work.replica][1] if work.replica is not None else None
-        returned = caller.call(replica, work.received, parts, values)
+        info = WorkInfo(work.number, _keys_of(work), work.attempt)
+        returned = caller.call(replica, work.received, info, parts, values)
         if caller.streams:
             self._under_way[work.work_id] = (returned,)
             self._events.watch(returned, lambda: self._has_yielded(work, returned, []))
@@ -298,27 +303,37 @@ class _Caller:
             target = (StageStream if stage.streams else StageTask)(stage.transforms, gathers)
             self._function = shoal.remote(target).options(**dict(stage.compute.options), **self._options)
 
-    def call(self, replica: shoal.ActorHandle | None, skip: int, parts: Sequence[Any], values: Sequence[Any]) -> Any:
+    def call(
+        self,
+        replica: shoal.ActorHandle | None,
+        skip: int,
+        info: WorkInfo,
+        parts: Sequence[Any],
+        values: Sequence[Any],
+    ) -> Any:
         """Submit one piece of work; returns its refs, or their stream."""
         if self._function is not None:
-            return self._function.remote(parts, *values)
+            return self._function.remote(info, parts, *values)
         assert replica is not None
         method = self._methods.get(replica)
         if method is None:
             method = replica.stream if self.streams else replica.run
             method = self._methods[replica] = method.options(**self._options)
-        return method.remote(skip, parts, *values) if self.streams else method.remote(parts, *values)
+        return method.remote(skip, info, parts, *values) if self.streams else method.remote(info, parts, *values)
 
 
 def _handle_of(work: f.Work, block: shoal.ObjectRef, made: Made) -> Handle:
-    keys = tuple(dict.fromkeys(key for handle in work.inputs for key in handle.keys))
     remarks = tuple(remark for handle in work.inputs for remark in handle.remarks)
-    return Handle(block, made.num_rows, made.nbytes, keys, remarks=(*remarks, *made.remarks))
+    return Handle(block, made.num_rows, made.nbytes, _keys_of(work), remarks=(*remarks, *made.remarks))
+
+
+def _keys_of(work: f.Work) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(key for handle in work.inputs for key in handle.keys))
 
 
 def _explained(error: BaseException, stage: PlannedStage, work: f.Work) -> BaseException:
     """Say with an error where in the plan it was raised."""
-    keys = [key for handle in work.inputs for key in handle.keys]
+    keys = _keys_of(work)
     where = f" on {', '.join(keys[:3])}" + (" …" if len(keys) > 3 else "") if keys else ""
     error.add_note(f"Raised in `{stage.spec.name}`{where}.")
     return error

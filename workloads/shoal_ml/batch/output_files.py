@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from shoal_ml.batch.batch_formats import from_arrow, to_arrow_batch
+from shoal_ml.batch.batch_formats import from_arrow
 from shoal_ml.batch.blocks import Block, num_rows
 from shoal_ml.batch.errors import ReadError, WriteError
 from shoal_ml.batch.sources.source import Piece
 from shoal_ml.batch.transforms import Transform
+from shoal_ml.batch.writing import write_parquet
 
 #: What files are called that are not finished: readers of a directory leave out names that begin with a dot.
 UNFINISHED = ".unfinished-"
@@ -47,10 +48,7 @@ def write_durably(path: Path, write: Callable[[Any], None]) -> int:
 
 def write_table(path: Path, block: Block) -> int:
     """Write a block as a parquet file; returns its size."""
-    import pyarrow.parquet
-
-    table = to_arrow_batch(block)
-    return write_durably(path, lambda file: pyarrow.parquet.write_table(table, file))
+    return write_durably(path, lambda file: write_parquet(block, file))
 
 
 @dataclasses.dataclass(frozen=True)

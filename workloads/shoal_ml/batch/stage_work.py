@@ -11,6 +11,7 @@ from shoal_ml.batch.blocks import Block, Schema, compacted, concat, nbytes_of, n
 from shoal_ml.batch.handles import UNKNOWN
 from shoal_ml.batch.sources.source import Piece
 from shoal_ml.batch.transforms import Chain, Transform
+from shoal_ml.batch.work_info import WorkInfo, set_current_work
 
 #: Bytes of results that are sent on together, where work gives many.
 TARGET_NBYTES = 16 << 20
@@ -39,14 +40,16 @@ class StageTask:
         self._transforms = tuple(transforms)
         self._gathers = gathers
 
-    def __call__(self, parts: Parts, *values: Any) -> tuple[Block, Made]:
+    def __call__(self, work: WorkInfo, parts: Parts, *values: Any) -> tuple[Block, Made]:
+        set_current_work(work)
         return run_once(Chain(self._transforms), parts, values, self._gathers)
 
 
 class StageStream(StageTask):
     """The same where one piece of work may give many blocks: a generator of blocks, each followed by what is told."""
 
-    def __call__(self, parts: Parts, *values: Any) -> Any:
+    def __call__(self, work: WorkInfo, parts: Parts, *values: Any) -> Any:
+        set_current_work(work)
         return run_streaming(Chain(self._transforms), parts, values, self._gathers)
 
 
@@ -65,12 +68,14 @@ class Replica:
         self._chain = Chain(transforms)
         _limit_threads(self._num_threads)  # what has been imported meanwhile
 
-    def run(self, parts: Parts, *values: Any) -> tuple[Block, Made]:
+    def run(self, work: WorkInfo, parts: Parts, *values: Any) -> tuple[Block, Made]:
         """Do one piece of work."""
+        set_current_work(work)
         return run_once(self._chain, parts, values, self._gathers)
 
-    def stream(self, skip: int, parts: Parts, *values: Any) -> Iterator[Any]:
+    def stream(self, skip: int, work: WorkInfo, parts: Parts, *values: Any) -> Iterator[Any]:
         """Do one piece of work that may give many blocks; the first *skip* were taken from an earlier attempt."""
+        set_current_work(work)
         stream = run_streaming(self._chain, parts, values, self._gathers)
         for position, value in enumerate(stream):
             if position >= 2 * skip:
