@@ -140,8 +140,14 @@ def test_data_of_any_kind(predictor, images):
         assert np.allclose(found, expected, atol=1e-5)
     with pytest.raises(TypeError, match="no way to predict on int"):
         predictor.predict(3)
-    with pytest.raises(TypeError, match=r"`rows\.parquet` is a name"):
-        predictor.predict("rows.parquet")
+    with pytest.raises(TypeError, match=r"`rows\.dat` does not say what it holds"):
+        predictor.predict("rows.dat")
+
+
+def test_files_are_data_too(predictor, images, tmp_path):
+    batch.from_numpy({"image": images}).write_parquet(tmp_path / "scans")
+    found = predictor.predict(f"{tmp_path}/scans/*.parquet", batch_size=64, concurrency=2).to_numpy()["predictions"]
+    assert np.allclose(found, reference(images, 64), atol=1e-5)
 
 
 def test_no_rows_are_no_predictions(predictor, images):

@@ -15,7 +15,6 @@ from shoal_ml.batch.errors import (
     SchemaError,
     WriteError,
 )
-from shoal_ml.batch.predict_batches import BatchPredictions, BatchRecord, predict_batches
 from shoal_ml.batch.prediction_errors import JournalError, PlanChangedError, TooManyErrors
 from shoal_ml.batch.predictions import Predictions
 from shoal_ml.batch.predictors import (
@@ -50,9 +49,7 @@ from shoal_ml.batch.writing import Written
 
 __all__ = [
     "BatchError",
-    "BatchPredictions",
     "BatchPredictor",
-    "BatchRecord",
     "Checkpoint",
     "ColumnError",
     "Dataset",
@@ -82,7 +79,6 @@ __all__ = [
     "from_numpy",
     "from_pandas",
     "from_torch",
-    "predict_batches",
     "range",
     "read_binary_files",
     "read_csv",

@@ -14,8 +14,9 @@ from shoal.errors import OptionError
 from shoal.model.options import ActorOptions, is_number, with_changes
 from shoal_ml.batch import consuming, resuming
 from shoal_ml.batch.blocks import Block
+from shoal_ml.batch.checking import check_concurrency, check_whole
 from shoal_ml.batch.data import as_dataset
-from shoal_ml.batch.dataset import Dataset, check_concurrency, check_whole
+from shoal_ml.batch.dataset import Dataset
 from shoal_ml.batch.dead_letters import DeadLetters, ErrorPolicy
 from shoal_ml.batch.fingerprints import fingerprint_of
 from shoal_ml.batch.kept_letters import keep_letters, read_letters
@@ -28,8 +29,10 @@ from shoal_ml.batch.predictors.contract import Batch, Predictor
 from shoal_ml.batch.replicas import Replicas
 from shoal_ml.batch.sources.memory import ColumnsSource, RefsSource
 
-#: Seconds for which replicas stay ready after their last run.
-IDLE_SECONDS = 300.0
+#: Seconds for which replicas stay ready after their last run; and if they reserve what others may wait for.
+IDLE_SECONDS, RESERVED_IDLE_SECONDS = 300.0, 10.0
+#: Options of replicas that take something away from others.
+_RESERVES = ("num_cpus", "num_gpus", "memory", "resources")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ class BatchPredictor:
         How it predicts: a :class:`~shoal_ml.batch.Predictor` such as ``TorchPredictor(outputs="logits")``, or a
         function of model and batch that returns a dict of columns. By default what the model is decides.
     idle_seconds
-        How long replicas wait for another ``predict``; None for ever.
+        How long replicas wait for another ``predict``; 5 minutes by default, or 10 seconds if they reserve CPUs, GPUs
+        or the like, which others may wait for. ``math.inf`` for ever.
 
     Raises
     ------
@@ -84,7 +88,7 @@ class BatchPredictor:
         model: Any,
         predictor: Predictor | type[Predictor] | Callable[[Any, Batch], Any] | None = None,
         *,
-        idle_seconds: float | None = IDLE_SECONDS,
+        idle_seconds: float | None = None,
     ) -> None:
         if idle_seconds is not None and not (is_number(idle_seconds) and idle_seconds >= 0):
             raise OptionError(
@@ -108,7 +112,7 @@ class BatchPredictor:
         *arguments: Any,
         predictor: Predictor | type[Predictor] | Callable[[Any, Batch], Any] | None = None,
         trust: bool = False,
-        idle_seconds: float | None = IDLE_SECONDS,
+        idle_seconds: float | None = None,
     ) -> BatchPredictor:
         """Predict with a model from a file; see :meth:`Checkpoint.from_file <shoal_ml.batch.Checkpoint.from_file>`."""
         checkpoint = Checkpoint.from_file(path, factory, *arguments, trust=trust)
@@ -136,7 +140,8 @@ class BatchPredictor:
         ----------
         data
             A :class:`~shoal_ml.batch.Dataset`, an array or tensor (its first axis is the rows), a dict of arrays, a
-            DataFrame, a ``pyarrow.Table``, a list of rows.
+            DataFrame, a ``pyarrow.Table``, a list or iterable of rows, a torch or Hugging Face dataset, a Dask
+            collection, or the name of files (``"scans/*.parquet"``).
         batch_size
             Rows that the model is given at once. ``"auto"`` doubles them while rows per second rise. Where memory does
             not suffice, a replica halves them, for good, and says so.
@@ -273,8 +278,12 @@ class BatchPredictor:
         return Predictions(data._plan.then(Step(step, compute)), data._options, letters, retry)
 
     def _pool(self, wanted: Wanted) -> Replicas:
-        """Return the replicas with these options, those that are ready among them."""
+        """Return the replicas with these options, those that are ready among them; end those with others.
+
+        They may reserve what these wait for.
+        """
         if wanted.options not in self._pools:
+            self._end_replicas()
             self._pools[wanted.options] = Replicas(dict(wanted.options), name=self._name, keep=True)
         return self._pools[wanted.options]
 
@@ -298,8 +307,11 @@ class BatchPredictor:
 
     def _start_timer(self) -> None:
         self._cancel_timer()
-        if self._idle_seconds is not None and not self._closed:
-            self._timer = threading.Timer(self._idle_seconds, self._end_replicas)
+        reserves = any(amount for options in self._pools for name, amount in options if name in _RESERVES)
+        seconds = RESERVED_IDLE_SECONDS if reserves else IDLE_SECONDS
+        seconds = seconds if self._idle_seconds is None else self._idle_seconds
+        if not self._closed:
+            self._timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._end_replicas)
             self._timer.daemon = True
             self._timer.start()
 

@@ -70,5 +70,9 @@ class Predictions(Dataset):
         inputs: Block = self._letters.inputs()
         return self._retry(inputs, self._letters.attempt + 1, changes)
 
+    def _with(self, plan: Plan) -> Dataset:  # type: ignore[override]
+        """Return what becomes of it as a dataset like others: the rows that failed are those of this one."""
+        return Dataset(plan, self._options)
+
 
 __all__ = ["Predictions"]

@@ -83,7 +83,7 @@ def _equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any], rtol: float, 
         return False
     if one.dtype.kind in "fc":
         return bool(np.allclose(one, other, rtol=rtol, atol=atol, equal_nan=True))
-    return one.tolist() == other.tolist()
+    return bool(one.tolist() == other.tolist())
 
 
 __all__ = ["check_predictor"]

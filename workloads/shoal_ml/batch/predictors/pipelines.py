@@ -30,7 +30,8 @@ class PipelinePredictor(Predictor):
             return
         import transformers
 
-        self._pipeline = transformers.pipeline(self.task, **model)
+        make: Any = transformers.pipeline  # its types list the tasks one by one
+        self._pipeline = make(self.task, **model)
 
     def predict(self, batch: Batch) -> dict[str, Any]:
         if len(batch) != 1:
