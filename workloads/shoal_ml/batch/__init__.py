@@ -4,6 +4,7 @@
 >>> ds = batch.range(1000).map_batches(lambda rows: {"square": rows["id"] ** 2})
 """
 
+from shoal_ml.batch.batch_predictor import BatchPredictor
 from shoal_ml.batch.dataset import Dataset
 from shoal_ml.batch.errors import (
     BatchError,
@@ -14,7 +15,17 @@ from shoal_ml.batch.errors import (
     SchemaError,
     WriteError,
 )
-from shoal_ml.batch.predict_batches import BatchPredictions, BatchRecord, predict_batches
+from shoal_ml.batch.prediction_errors import JournalError, PlanChangedError, TooManyErrors
+from shoal_ml.batch.predictions import Predictions
+from shoal_ml.batch.predictors import (
+    Checkpoint,
+    FunctionPredictor,
+    OnnxPredictor,
+    PipelinePredictor,
+    Predictor,
+    SklearnPredictor,
+    TorchPredictor,
+)
 from shoal_ml.batch.reading import (
     from_arrow,
     from_batches,
@@ -38,15 +49,25 @@ from shoal_ml.batch.writing import Written
 
 __all__ = [
     "BatchError",
-    "BatchPredictions",
-    "BatchRecord",
+    "BatchPredictor",
+    "Checkpoint",
     "ColumnError",
     "Dataset",
+    "FunctionPredictor",
+    "JournalError",
+    "OnnxPredictor",
+    "PipelinePredictor",
+    "PlanChangedError",
+    "Predictions",
+    "Predictor",
     "RaggedBatchError",
     "ReadError",
     "RowCountError",
     "SchemaError",
     "Shard",
+    "SklearnPredictor",
+    "TooManyErrors",
+    "TorchPredictor",
     "WriteError",
     "Written",
     "from_arrow",
@@ -58,7 +79,6 @@ __all__ = [
     "from_numpy",
     "from_pandas",
     "from_torch",
-    "predict_batches",
     "range",
     "read_binary_files",
     "read_csv",

@@ -69,6 +69,7 @@ class Run:
         self.progress = RunProgress(self.flow, self.stages, self._cell)
         self._events, self._output = Arrivals(), Arrivals()
         self._callers = [_Caller(stage, self._cell) for stage in self.stages]
+        self._listeners = [stage.compute.listen and stage.compute.listen() for stage in self.stages]
         self._under_way: dict[int, shoal.ObjectRefGenerator] = {}
         self._replicas: dict[int, tuple[int, shoal.ActorHandle]] = {}
         self._error: BaseException | None = None
@@ -184,7 +185,7 @@ class Run:
             got.append(stream.next(0))
             if len(got) == 2:
                 block, made = got[0], shoal.get(got[1])
-                self.progress.note(work.stage, made)
+                self._note(work.stage, made)
                 got = []
                 actions = self.flow.result(work, work.received, _handle_of(work, block, made))
         except StopIteration:
@@ -201,6 +202,12 @@ class Run:
             return self._has_failed(work, error)
         return self.flow.ended(work)
 
+    def _note(self, stage: int, made: Made) -> None:
+        self.progress.note(stage, made)
+        listener = self._listeners[stage]
+        if listener is not None:
+            listener(made)
+
     def _has_failed(self, work: f.Work, error: BaseException) -> Sequence[f.Action]:
         if not isinstance(error, ActorDiedError | ActorUnavailableError) or work.replica is None:
             raise _explained(error, self.stages[work.stage], work)
@@ -214,7 +221,8 @@ class Run:
     def _start_replica(self, stage: int, replica: int) -> None:
         handle = self._callers[stage].replicas.take()
         self._replicas[replica] = stage, handle
-        ready = handle.ready.options(cell=self._cell).remote()
+        planned = self.stages[stage]
+        ready = handle.ready.options(cell=self._cell).remote(planned.transforms, planned.spec.min_rows > 0)
         self._events.watch(ready, lambda: self._replica_ready(stage, replica, ready))
 
     def _replica_ready(self, stage: int, replica: int, ready: shoal.ObjectRef) -> Sequence[f.Action]:
@@ -275,9 +283,7 @@ class _Caller:
         gathers = stage.spec.min_rows > 0
         if stage.compute.is_pool:
             options = dict(stage.compute.options) | {"cell": cell}
-            self.replicas = stage.compute.replicas or Replicas(
-                stage.transforms, options, name=stage.spec.name, gathers=gathers
-            )
+            self.replicas = stage.compute.replicas or Replicas(options, name=stage.spec.name)
         else:
             function = shoal.remote(StageTask(stage.transforms, gathers))
             self._function = function.options(**dict(stage.compute.options), **self._options)
@@ -301,7 +307,8 @@ class _Caller:
 
 
 def _handle_of(work: f.Work, block: shoal.ObjectRef, made: Made) -> Handle:
-    return Handle(block, made.num_rows, made.nbytes, _keys_of(work))
+    remarks = tuple(remark for handle in work.inputs for remark in handle.remarks)
+    return Handle(block, made.num_rows, made.nbytes, _keys_of(work), remarks=(*remarks, *made.remarks))
 
 
 def _keys_of(work: f.Work) -> tuple[str, ...]:

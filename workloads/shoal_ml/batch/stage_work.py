@@ -29,6 +29,8 @@ class Made(NamedTuple):
     #: For each transform of the stage: rows given and seconds taken since the last block.
     notes: list[tuple[int, float]]
     seconds: float
+    #: What its transforms have to tell besides, such as rows that failed.
+    remarks: tuple[Any, ...] = ()
 
 
 class StageTask:
@@ -46,16 +48,16 @@ class StageTask:
 class Replica:
     """One replica of a pool: an actor that opens the stage's transforms once."""
 
-    def __init__(self, transforms: Sequence[Transform], gathers: bool, num_threads: int) -> None:
-        self._transforms = tuple(transforms)
-        self._gathers = gathers
+    def __init__(self, num_threads: int) -> None:
         self._num_threads = num_threads
         self._chain = Chain(())
+        self._gathers = True
 
-    def ready(self) -> None:
-        """Open the transforms; what that raises is raised as it is. The first call."""
+    def ready(self, transforms: Sequence[Transform], gathers: bool) -> None:
+        """Open the transforms; what that raises is raised as it is. The first call of each run."""
         _limit_threads(self._num_threads)
-        self._chain = Chain(self._transforms)
+        self._gathers = gathers
+        self._chain = Chain(transforms)
         _limit_threads(self._num_threads)  # what has been imported meanwhile
 
     def run(self, skip: int, work: WorkInfo, parts: Parts, *values: Any) -> Iterator[Any]:
@@ -118,7 +120,9 @@ def _in_good_sizes(blocks: Iterable[Block]) -> Iterator[list[Block]]:
 
 
 def _made(block: Block, chain: Chain, begin: float) -> Made:
-    return Made(num_rows(block), nbytes_of(block), schema_of(block), chain.take_notes(), time.perf_counter() - begin)
+    seconds = time.perf_counter() - begin
+    notes, remarks = chain.take_notes(), chain.take_remarks()
+    return Made(num_rows(block), nbytes_of(block), schema_of(block), notes, seconds, remarks)
 
 
 __all__ = ["Made", "Replica", "StageTask"]

@@ -286,6 +286,11 @@ class Chain:
         before = [0.0, *inclusive[:-1]]
         return [(count, max(0.0, mine - its)) for count, mine, its in zip(rows, inclusive, before, strict=False)]
 
+    def take_remarks(self) -> tuple[Any, ...]:
+        """Return what the transforms have to tell since the last time: those that have a ``take_remarks``."""
+        takers = [getattr(opened, "take_remarks", None) for opened in self._opened]
+        return tuple(remark for take in takers if take is not None for remark in take())
+
     def _timed(self, position: int, blocks: Iterator[Block]) -> Iterator[Block]:
         while True:
             begin = time.perf_counter()
