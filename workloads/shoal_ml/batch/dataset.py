@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import inspect
-import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from shoal.errors import OptionError
-from shoal.model.options import ActorOptions, TaskOptions, is_number, with_changes
-from shoal.model.suggest import did_you_mean
+from shoal.model.options import ActorOptions, TaskOptions, with_changes
 from shoal_ml.batch import consuming
-from shoal_ml.batch.batch_formats import BATCH_FORMATS, to_pandas_batch
-from shoal_ml.batch.blocks import Block, concat
-from shoal_ml.batch.execution import Run, RunOptions
+from shoal_ml.batch.arranging import Arranging
+from shoal_ml.batch.batch_formats import to_numpy_batch, to_pandas_batch
+from shoal_ml.batch.blocks import Block, concat, schema_of
+from shoal_ml.batch.checking import check_concurrency, check_format, check_function, check_names, check_whole
+from shoal_ml.batch.execution import RunOptions
 from shoal_ml.batch.plan import Compute, Plan, Step
 from shoal_ml.batch.rows import Row, iterate_rows
+from shoal_ml.batch.saving import Saving
 from shoal_ml.batch.sources.memory import RefsSource
 from shoal_ml.batch.transforms import AddColumn, Columns, Filter, FlatMap, MapBatches, MapRows, Transform
 
 
-class Dataset:
+class Dataset(Arranging, Saving):
     """Rows in blocks, and what is to be done to them: a plan that runs when its results are asked for.
 
     Make one with :func:`shoal_ml.batch.from_numpy`, :func:`~shoal_ml.batch.read_parquet` and the like. Methods that
@@ -49,9 +50,7 @@ class Dataset:
     """
 
     def __init__(self, plan: Plan, options: RunOptions = RunOptions()) -> None:  # noqa: B008 (frozen)
-        self._plan = plan
-        self._options = options
-        self._last_run: Run | None = None
+        super().__init__(plan, options)
 
     # -- changing ----------------------------------------------------------------------------------------------
 
@@ -134,11 +133,11 @@ class Dataset:
 
     def select(self, columns: str | Sequence[str]) -> Dataset:
         """Keep these columns, in this order. Where the source can, it reads no others."""
-        return self._then(Columns("select", _names(columns)))
+        return self._then(Columns("select", check_names(columns)))
 
     def drop(self, columns: str | Sequence[str]) -> Dataset:
         """Keep all but these columns."""
-        return self._then(Columns("drop", _names(columns)))
+        return self._then(Columns("drop", check_names(columns)))
 
     def rename(self, columns: Mapping[str, str]) -> Dataset:
         """Give columns other names; a mapping of old to new."""
@@ -184,6 +183,19 @@ class Dataset:
         size = None if batch_size is None else check_whole("batch_size", batch_size, 1)
         return consuming.iterate_batches(self._plan, self._options, size, check_format(batch_format), drop_last)
 
+    def iter_torch_batches(
+        self, *, batch_size: int | None = 256, drop_last: bool = False, device: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Run the plan and give its rows as dicts of tensors, on *device* if one is named; see :meth:`iter_batches`.
+
+        A column that torch has no type for stays a numpy array.
+        """
+        for rows in self.iter_batches(batch_size=batch_size, batch_format="torch", drop_last=drop_last):
+            if device is None:
+                yield rows
+            else:
+                yield {name: value.to(device) if hasattr(value, "to") else value for name, value in rows.items()}
+
     def iter_rows(self) -> Iterator[Row]:
         """Run the plan and give its rows."""
         for block in consuming.iterate_blocks(self._plan, self._options):
@@ -211,8 +223,6 @@ class Dataset:
 
     def schema(self) -> dict[str, str]:
         """Return the type of each column, as the first rows have it; ``float32[8, 8]`` is an array in each row."""
-        from shoal_ml.batch.blocks import schema_of
-
         block = concat(list(consuming.iterate_blocks(self.limit(1)._plan, self._options)))
         return {
             name: kind + (f"[{', '.join(map(str, shape))}]" if shape else "")
@@ -230,8 +240,6 @@ class Dataset:
 
     def to_numpy(self) -> dict[str, Any]:
         """Return all rows as a dict of arrays."""
-        from shoal_ml.batch.batch_formats import to_numpy_batch
-
         return to_numpy_batch(self._all())
 
     # -- inside ------------------------------------------------------------------------------------------------
@@ -241,9 +249,6 @@ class Dataset:
 
     def _then(self, transform: Transform, compute: Compute = Compute()) -> Dataset:  # noqa: B008 (frozen)
         return self._with(self._plan.then(Step(transform, compute)))
-
-    def _with(self, plan: Plan) -> Dataset:
-        return Dataset(plan, self._options)
 
     def __repr__(self) -> str:
         return f"<dataset {' → '.join([self._plan.source.name, *(step.name for step in self._plan.steps)])}>"
@@ -256,51 +261,9 @@ def make_compute(options: Mapping[str, Any], concurrency: int | tuple[int, int] 
     return Compute(tuple(options.items()), check_concurrency(concurrency), is_pool)
 
 
-def check_concurrency(concurrency: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """Return smallest and largest, or refuse what is neither a number nor a pair."""
-    if concurrency is None:
-        return None
-    pair = concurrency if isinstance(concurrency, tuple | list) else (concurrency, concurrency)
-    if len(pair) != 2 or not all(is_number(n, numbers.Integral) and n >= 1 for n in pair) or pair[0] > pair[1]:
-        raise OptionError(
-            f"`concurrency` must be a whole number from 1 up, or the smallest and the largest, not {concurrency!r}.",
-            option="concurrency",
-        )
-    return int(pair[0]), int(pair[1])
-
-
-def check_whole(name: str, value: Any, least: int) -> int:
-    """Return a whole number, or refuse the option."""
-    if not (is_number(value, numbers.Integral) and value >= least):
-        raise OptionError(f"`{name}` must be a whole number from {least} up, not {value!r}.", option=name)
-    return int(value)
-
-
-def check_format(batch_format: str) -> str:
-    """Return the name of a batch format, or refuse it."""
-    if batch_format not in BATCH_FORMATS:
-        hint = did_you_mean(str(batch_format), BATCH_FORMATS)
-        told = ", ".join(f'"{name}"' for name in BATCH_FORMATS)
-        raise OptionError(f"`batch_format` must be one of {told}, not {batch_format!r}.{hint}", option="batch_format")
-    return batch_format
-
-
-def check_function(method: str, function: Any) -> Any:
-    """Refuse what cannot be called with a row or batch."""
-    if inspect.isclass(function):
-        raise TypeError(f"`{method}` takes a function; for a class that loads once per replica there is `map_batches`.")
-    if not callable(function):
-        raise TypeError(f"`{method}` takes a function, not {type(function).__name__}.")
-    return function
-
-
 def _task_compute(options: dict[str, Any]) -> Compute:
     concurrency = options.pop("concurrency", None)
     return make_compute(options, concurrency, is_pool=False)
-
-
-def _names(columns: str | Sequence[str]) -> tuple[str, ...]:
-    return (columns,) if isinstance(columns, str) else tuple(columns)
 
 
 def _keeps_rows(step: Step) -> bool:

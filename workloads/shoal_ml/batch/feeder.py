@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from shoal.api.arrivals import Arrivals
     from shoal_ml.batch.handles import Handle
 
+#: What ends the runs that a source reads from, if it reads from any.
+closers: contextvars.ContextVar[list[Callable[[], None]] | None] = contextvars.ContextVar("closers", default=None)
+
 #: Seconds in which the thread ends when it is closed; it cannot be torn out of user code that blocks.
 CLOSE_SECONDS = 1.0
 
@@ -26,6 +29,7 @@ class Feeder:
             queue.SimpleQueue()
         )
         self._thread: threading.Thread | None = None
+        self._closers: list[Callable[[], None]] = []
 
     def pull(self, then: Callable[[Handle | None], Any], failed: Callable[[BaseException], Any]) -> None:
         """Have ``then(handle)`` added to the events when the next handle is there, or ``then(None)`` at the end; or
@@ -41,10 +45,13 @@ class Feeder:
     def close(self) -> None:
         """Read no further."""
         self._requests.put(None)
+        for close in list(self._closers):
+            close()
         if self._thread is not None:
             self._thread.join(CLOSE_SECONDS)
 
     def _serve(self) -> None:
+        closers.set(self._closers)
         handles: Iterator[Handle] | None = None
         while (request := self._requests.get()) is not None:
             then, failed = request
@@ -64,4 +71,4 @@ def _bind(function: Callable[[Any], Any], value: Any) -> Callable[[], Any]:
     return lambda: function(value)
 
 
-__all__ = ["Feeder"]
+__all__ = ["Feeder", "closers"]

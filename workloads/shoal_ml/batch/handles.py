@@ -23,6 +23,8 @@ class Handle:
         What it holds in the object store; of a piece that was not read, what it will probably come to.
     keys
         Which pieces of the source its rows come from: stable from run to run, as long as the source is what it was.
+    remarks
+        What the transforms that made it, and what it was made of, had to tell besides.
     start, stop
         Rows of the block that are meant; *stop* is :data:`UNKNOWN` for all.
     """
@@ -33,6 +35,7 @@ class Handle:
     keys: tuple[str, ...] = ()
     start: int = 0
     stop: int = UNKNOWN
+    remarks: tuple[Any, ...] = ()
 
     @property
     def is_read(self) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shoal_ml.batch.flow import StageSpec
@@ -23,6 +23,7 @@ from shoal_ml.batch.transforms import Columns, Transform
 
 if TYPE_CHECKING:
     from shoal_ml.batch.replicas import Replicas
+    from shoal_ml.batch.stage_work import Made
 
 #: Work that a replica holds: the piece it works on, and one that waits, so that it never idles between two.
 CALLS_PER_REPLICA = 2
@@ -45,12 +46,16 @@ class Compute:
         Whether it runs in replicas.
     replicas
         Replicas that are there already, or are to be kept afterwards.
+    listen
+        Called when a run begins; what it returns is then called with what is told of each block that the stage makes,
+        on the run's thread. What that raises ends the run.
     """
 
     options: tuple[tuple[str, Any], ...] = ()
     concurrency: tuple[int, int] | None = None
     is_pool: bool = False
     replicas: Replicas | None = None
+    listen: Callable[[], Callable[[Made], None]] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,8 +111,6 @@ class PlannedStage:
         For the flow machine.
     transforms
         What it does, in order.
-    streams
-        Whether one piece of work may give many blocks.
     reads
         Whether it reads pieces of the source.
     """
@@ -115,7 +118,6 @@ class PlannedStage:
     spec: StageSpec
     transforms: tuple[Transform, ...] = ()
     compute: Compute = Compute()
-    streams: bool = False
     reads: bool = False
 
 
@@ -139,7 +141,18 @@ def make_stages(plan: Plan, num_cpus: int, totals: Mapping[str, float] | None = 
         reads = position == 0 and plan.source.reads
         size = sizes.pop(0) if group[0].compute.is_pool else None
         stages.append(_make_stage(plan, group, reads, size, num_cpus))
+    if any(_needs(stage.compute).get("num_cpus") for stage in stages if stage.compute.is_pool):
+        stages = [_beside_pools(stage) for stage in stages]
     return stages
+
+
+def _beside_pools(stage: PlannedStage) -> PlannedStage:
+    """Have tasks reserve nothing where replicas reserve CPUs: these might take all, and wait for the tasks for ever."""
+    options = dict(stage.compute.options)
+    if stage.compute.is_pool or "num_cpus" in options:
+        return stage
+    compute = dataclasses.replace(stage.compute, options=(*stage.compute.options, ("num_cpus", 0)))
+    return dataclasses.replace(stage, compute=compute)
 
 
 def _fuse(plan: Plan) -> list[list[Step]]:
@@ -158,8 +171,6 @@ def _joins(step: Step, group: Sequence[Step]) -> bool:
         return False
     if group[0].compute.is_pool:
         return step.transform.is_light
-    if any(earlier.transform is not None and earlier.transform.may_grow for earlier in group):
-        return step.transform.is_light or not step.compute.options
     theirs = {earlier.compute for earlier in group if earlier.transform and not earlier.transform.is_light}
     return step.transform.is_light or not theirs or theirs == {step.compute}
 
@@ -179,8 +190,7 @@ def _make_stage(
     else:
         most = compute.concurrency[1] if compute.concurrency else TASKS_PER_CPU * cpus
         spec = StageSpec(name, most, None, min_rows)
-    streams = any(transform.may_grow for transform in transforms) or (reads and plan.source.streams)
-    return PlannedStage(spec, transforms, compute, streams, reads)
+    return PlannedStage(spec, transforms, compute, reads)
 
 
 def fit_pools(pools: Sequence[Compute], num_cpus: int, totals: Mapping[str, float]) -> list[tuple[int, int]]:

@@ -1,14 +1,13 @@
-"""The replicas of a pool: actors that hold a stage's opened transforms, started when wanted and kept if asked to."""
+"""The replicas of a pool: actors that open a stage's transforms, started when wanted and kept if asked to."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import shoal
 from shoal_ml.batch.stage_work import Replica
-from shoal_ml.batch.transforms import Transform
 
 
 class Replicas:
@@ -19,30 +18,16 @@ class Replicas:
 
     Parameters
     ----------
-    transforms
-        What the replicas open.
     options
         Options of the actors, such as ``num_cpus``.
     name
         What panels and errors call them.
-    gathers
-        Whether several inputs are worked on as one.
     keep
         Keep replicas for another run.
     """
 
-    def __init__(
-        self,
-        transforms: Sequence[Transform],
-        options: Mapping[str, Any],
-        *,
-        name: str = "replica",
-        gathers: bool = True,
-        keep: bool = False,
-    ) -> None:
+    def __init__(self, options: Mapping[str, Any], *, name: str = "replica", keep: bool = False) -> None:
         self.keep = keep
-        self._transforms = tuple(transforms)
-        self._gathers = gathers
         self._num_threads = max(1, int(options.get("num_cpus") or 1))
         self._class = shoal.remote(Replica).options(**options)
         self.name = name
@@ -60,7 +45,7 @@ class Replicas:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        return self._class.remote(self._transforms, self._gathers, self._num_threads)
+        return self._class.remote(self._num_threads)
 
     def give_back(self, replica: shoal.ActorHandle) -> None:
         """A run needs a replica no longer; it has nothing to do."""

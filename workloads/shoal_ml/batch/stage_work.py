@@ -11,6 +11,7 @@ from shoal_ml.batch.blocks import Block, Schema, compacted, concat, nbytes_of, n
 from shoal_ml.batch.handles import UNKNOWN
 from shoal_ml.batch.sources.source import Piece
 from shoal_ml.batch.transforms import Chain, Transform
+from shoal_ml.batch.work_info import WorkInfo, set_current_work
 
 #: Bytes of results that are sent on together, where work gives many.
 TARGET_NBYTES = 16 << 20
@@ -28,6 +29,8 @@ class Made(NamedTuple):
     #: For each transform of the stage: rows given and seconds taken since the last block.
     notes: list[tuple[int, float]]
     seconds: float
+    #: What its transforms have to tell besides, such as rows that failed.
+    remarks: tuple[Any, ...] = ()
 
 
 class StageTask:
@@ -37,40 +40,30 @@ class StageTask:
         self._transforms = tuple(transforms)
         self._gathers = gathers
 
-    def __call__(self, parts: Parts, *values: Any) -> tuple[Block, Made]:
-        return run_once(Chain(self._transforms), parts, values, self._gathers)
-
-
-class StageStream(StageTask):
-    """The same where one piece of work may give many blocks: a generator of blocks, each followed by what is told."""
-
-    def __call__(self, parts: Parts, *values: Any) -> Any:
-        return run_streaming(Chain(self._transforms), parts, values, self._gathers)
+    def __call__(self, work: WorkInfo, parts: Parts, *values: Any) -> Iterator[Any]:
+        set_current_work(work)
+        return do_work(Chain(self._transforms), parts, values, self._gathers)
 
 
 class Replica:
     """One replica of a pool: an actor that opens the stage's transforms once."""
 
-    def __init__(self, transforms: Sequence[Transform], gathers: bool, num_threads: int) -> None:
-        self._transforms = tuple(transforms)
-        self._gathers = gathers
+    def __init__(self, num_threads: int) -> None:
         self._num_threads = num_threads
         self._chain = Chain(())
+        self._gathers = True
 
-    def ready(self) -> None:
-        """Open the transforms; what that raises is raised as it is. The first call."""
+    def ready(self, transforms: Sequence[Transform], gathers: bool) -> None:
+        """Open the transforms; what that raises is raised as it is. The first call of each run."""
         _limit_threads(self._num_threads)
-        self._chain = Chain(self._transforms)
+        self._gathers = gathers
+        self._chain = Chain(transforms)
         _limit_threads(self._num_threads)  # what has been imported meanwhile
 
-    def run(self, parts: Parts, *values: Any) -> tuple[Block, Made]:
-        """Do one piece of work."""
-        return run_once(self._chain, parts, values, self._gathers)
-
-    def stream(self, skip: int, parts: Parts, *values: Any) -> Iterator[Any]:
-        """Do one piece of work that may give many blocks; the first *skip* were taken from an earlier attempt."""
-        stream = run_streaming(self._chain, parts, values, self._gathers)
-        for position, value in enumerate(stream):
+    def run(self, skip: int, work: WorkInfo, parts: Parts, *values: Any) -> Iterator[Any]:
+        """Do one piece of work; the first *skip* blocks were taken from an earlier attempt."""
+        set_current_work(work)
+        for position, value in enumerate(do_work(self._chain, parts, values, self._gathers)):
             if position >= 2 * skip:
                 yield value
 
@@ -82,15 +75,11 @@ def _limit_threads(num_threads: int) -> None:
         torch.set_num_threads(num_threads)
 
 
-def run_once(chain: Chain, parts: Parts, values: Sequence[Any], gathers: bool) -> tuple[Block, Made]:
-    """Return all that comes of one piece of work as one block."""
-    begin = time.perf_counter()
-    block = compacted(concat(list(chain.run(_blocks(parts, values, gathers)))))
-    return block, _made(block, chain, begin)
+def do_work(chain: Chain, parts: Parts, values: Sequence[Any], gathers: bool) -> Iterator[Any]:
+    """Give the blocks that come of one piece of work, at least one, each followed by what is told of it.
 
-
-def run_streaming(chain: Chain, parts: Parts, values: Sequence[Any], gathers: bool) -> Iterator[Any]:
-    """Give blocks as they come, small ones together, each followed by what is told of it."""
+    Large results leave while the rest is being made; small ones are joined.
+    """
     begin = time.perf_counter()
     given = False
     for blocks in _in_good_sizes(chain.run(_blocks(parts, values, gathers))):
@@ -131,7 +120,9 @@ def _in_good_sizes(blocks: Iterable[Block]) -> Iterator[list[Block]]:
 
 
 def _made(block: Block, chain: Chain, begin: float) -> Made:
-    return Made(num_rows(block), nbytes_of(block), schema_of(block), chain.take_notes(), time.perf_counter() - begin)
+    seconds = time.perf_counter() - begin
+    notes, remarks = chain.take_notes(), chain.take_remarks()
+    return Made(num_rows(block), nbytes_of(block), schema_of(block), notes, seconds, remarks)
 
 
-__all__ = ["Made", "Replica", "StageStream", "StageTask"]
+__all__ = ["Made", "Replica", "StageTask"]

@@ -33,8 +33,6 @@ class Transform(abc.ABC):
     keeps_rows: bool = False
     #: Whether it costs next to nothing, so that it joins whatever stage comes before.
     is_light: bool = False
-    #: Whether a few rows may become very many.
-    may_grow: bool = False
     #: Rows that a function is to be given at once; 0 for whatever a block has.
     batch_rows: int = 0
 
@@ -101,11 +99,6 @@ class MapBatches(Transform):
     def batch_rows(self) -> int:  # type: ignore[override]
         return self.batch_size or 0
 
-    @property
-    def may_grow(self) -> bool:  # type: ignore[override]
-        target = self.function.__call__ if inspect.isclass(self.function) else self.function
-        return inspect.isgeneratorfunction(target)
-
     def open(self) -> Opened:
         function = self.function
         if inspect.isclass(function):
@@ -148,7 +141,6 @@ class FlatMap(Transform):
     """Calls a function with each row, which returns any number of rows."""
 
     function: Any
-    may_grow = True
     #: Rows that are gathered into one block.
     ROWS = 4096
 
@@ -293,6 +285,11 @@ class Chain:
         self.seconds, self.rows = [0.0] * len(rows), [0] * len(rows)
         before = [0.0, *inclusive[:-1]]
         return [(count, max(0.0, mine - its)) for count, mine, its in zip(rows, inclusive, before, strict=False)]
+
+    def take_remarks(self) -> tuple[Any, ...]:
+        """Return what the transforms have to tell since the last time: those that have a ``take_remarks``."""
+        takers = [getattr(opened, "take_remarks", None) for opened in self._opened]
+        return tuple(remark for take in takers if take is not None for remark in take())
 
     def _timed(self, position: int, blocks: Iterator[Block]) -> Iterator[Block]:
         while True:
