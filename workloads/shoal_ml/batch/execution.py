@@ -26,7 +26,7 @@ from shoal_ml.batch.handles import Handle
 from shoal_ml.batch.plan import Plan, PlannedStage, make_stages
 from shoal_ml.batch.progress import RunProgress
 from shoal_ml.batch.replicas import Replicas
-from shoal_ml.batch.stage_work import Made, StageStream, StageTask
+from shoal_ml.batch.stage_work import Made, StageTask
 from shoal_ml.batch.work_info import WorkInfo
 
 #: Bytes that a run may hold, unless told otherwise.
@@ -70,7 +70,7 @@ class Run:
         self._events, self._output = Arrivals(), Arrivals()
         self._callers = [_Caller(stage, self._cell) for stage in self.stages]
         self._listeners = [stage.compute.listen and stage.compute.listen() for stage in self.stages]
-        self._under_way: dict[int, tuple[Any, ...]] = {}
+        self._under_way: dict[int, shoal.ObjectRefGenerator] = {}
         self._replicas: dict[int, tuple[int, shoal.ActorHandle]] = {}
         self._error: BaseException | None = None
         self._begin = time.monotonic()
@@ -152,7 +152,7 @@ class Run:
                 case f.Pull():
                     self._feeder.pull(self._has_pulled, self._source_failed)
                 case f.Abandon(work):
-                    self._cancel(self._under_way.pop(work.work_id, ()))
+                    self._cancel(self._under_way.pop(work.work_id))
                 case f.StartReplica(stage, replica):
                     self._start_replica(stage, replica)
                 case f.StopReplica(stage, replica):
@@ -170,24 +170,9 @@ class Run:
         values = [handle.value for handle in work.inputs]
         replica = self._replicas[work.replica][1] if work.replica is not None else None
         info = WorkInfo(work.number, _keys_of(work), work.attempt)
-        returned = caller.call(replica, work.received, info, parts, values)
-        if caller.streams:
-            self._under_way[work.work_id] = (returned,)
-            self._events.watch(returned, lambda: self._has_yielded(work, returned, []))
-        else:
-            block, made = returned
-            self._under_way[work.work_id] = (made, block)
-            self._events.watch(made, lambda: self._has_ended(work, block, made))
-
-    def _has_ended(self, work: f.Work, block: shoal.ObjectRef, told: shoal.ObjectRef) -> Sequence[f.Action]:
-        self._under_way.pop(work.work_id, None)
-        try:
-            made: Made = shoal.get(told)
-        except BaseException as error:  # whatever the user's function raised
-            return self._has_failed(work, error)
-        self._note(work.stage, made)
-        actions = [*self.flow.result(work, work.received, _handle_of(work, block, made))]
-        return [*actions, *self.flow.ended(work)]
+        stream = caller.call(replica, work.received, info, parts, values)
+        self._under_way[work.work_id] = stream
+        self._events.watch(stream, lambda: self._has_yielded(work, stream, []))
 
     def _has_yielded(
         self, work: f.Work, stream: shoal.ObjectRefGenerator, got: list[shoal.ObjectRef]
@@ -264,18 +249,17 @@ class Run:
         if found is not None:
             self._callers[stage].replicas.give_back(found[1])
 
-    def _cancel(self, refs: Sequence[Any]) -> None:
-        for ref in refs[:1]:
-            with contextlib.suppress(Exception):  # boundary: the session may have ended
-                shoal.cancel(ref)
+    def _cancel(self, stream: shoal.ObjectRefGenerator) -> None:
+        with contextlib.suppress(Exception):  # boundary: the session may have ended
+            shoal.cancel(stream)
 
     def _let_go(self) -> None:
         """Leave nothing behind, however far it came."""
         self._feeder.close()
         self._events.close()
         busy = {work.replica for stage in self.flow.stages for work in stage.running.values()}
-        for refs in self._under_way.values():
-            self._cancel(refs)
+        for stream in self._under_way.values():
+            self._cancel(stream)
         for replica, (stage, handle) in self._replicas.items():
             pool = self._callers[stage].replicas
             with contextlib.suppress(Exception):  # boundary: the session may have ended
@@ -288,11 +272,12 @@ class _Caller:
     """Submits the work of one stage."""
 
     def __init__(self, stage: PlannedStage, cell: str | None) -> None:
-        self.streams = stage.streams
-        self._options: dict[str, Any] = {"name": stage.spec.name, "cell": cell}
-        self._options |= (
-            {"max_pending": MAX_PENDING, "num_returns": "streaming"} if stage.streams else {"num_returns": 2}
-        )
+        self._options: dict[str, Any] = {
+            "name": stage.spec.name,
+            "cell": cell,
+            "max_pending": MAX_PENDING,
+            "num_returns": "streaming",
+        }
         self._function: shoal.RemoteFunction | None = None
         self._methods: dict[shoal.ActorHandle, Any] = {}
         gathers = stage.spec.min_rows > 0
@@ -300,8 +285,8 @@ class _Caller:
             options = dict(stage.compute.options) | {"cell": cell}
             self.replicas = stage.compute.replicas or Replicas(options, name=stage.spec.name)
         else:
-            target = (StageStream if stage.streams else StageTask)(stage.transforms, gathers)
-            self._function = shoal.remote(target).options(**dict(stage.compute.options), **self._options)
+            function = shoal.remote(StageTask(stage.transforms, gathers))
+            self._function = function.options(**dict(stage.compute.options), **self._options)
 
     def call(
         self,
@@ -311,15 +296,14 @@ class _Caller:
         parts: Sequence[Any],
         values: Sequence[Any],
     ) -> Any:
-        """Submit one piece of work; returns its refs, or their stream."""
+        """Submit one piece of work; returns the stream of its results."""
         if self._function is not None:
             return self._function.remote(info, parts, *values)
         assert replica is not None
         method = self._methods.get(replica)
         if method is None:
-            method = replica.stream if self.streams else replica.run
-            method = self._methods[replica] = method.options(**self._options)
-        return method.remote(skip, info, parts, *values) if self.streams else method.remote(info, parts, *values)
+            method = self._methods[replica] = replica.run.options(**self._options)
+        return method.remote(skip, info, parts, *values)
 
 
 def _handle_of(work: f.Work, block: shoal.ObjectRef, made: Made) -> Handle:

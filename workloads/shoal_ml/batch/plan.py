@@ -111,8 +111,6 @@ class PlannedStage:
         For the flow machine.
     transforms
         What it does, in order.
-    streams
-        Whether one piece of work may give many blocks.
     reads
         Whether it reads pieces of the source.
     """
@@ -120,7 +118,6 @@ class PlannedStage:
     spec: StageSpec
     transforms: tuple[Transform, ...] = ()
     compute: Compute = Compute()
-    streams: bool = False
     reads: bool = False
 
 
@@ -174,8 +171,6 @@ def _joins(step: Step, group: Sequence[Step]) -> bool:
         return False
     if group[0].compute.is_pool:
         return step.transform.is_light
-    if any(earlier.transform is not None and earlier.transform.may_grow for earlier in group):
-        return step.transform.is_light or not step.compute.options
     theirs = {earlier.compute for earlier in group if earlier.transform and not earlier.transform.is_light}
     return step.transform.is_light or not theirs or theirs == {step.compute}
 
@@ -195,8 +190,7 @@ def _make_stage(
     else:
         most = compute.concurrency[1] if compute.concurrency else TASKS_PER_CPU * cpus
         spec = StageSpec(name, most, None, min_rows)
-    streams = any(transform.may_grow for transform in transforms) or (reads and plan.source.streams)
-    return PlannedStage(spec, transforms, compute, streams, reads)
+    return PlannedStage(spec, transforms, compute, reads)
 
 
 def fit_pools(pools: Sequence[Compute], num_cpus: int, totals: Mapping[str, float]) -> list[tuple[int, int]]:

@@ -40,17 +40,9 @@ class StageTask:
         self._transforms = tuple(transforms)
         self._gathers = gathers
 
-    def __call__(self, work: WorkInfo, parts: Parts, *values: Any) -> tuple[Block, Made]:
+    def __call__(self, work: WorkInfo, parts: Parts, *values: Any) -> Iterator[Any]:
         set_current_work(work)
-        return run_once(Chain(self._transforms), parts, values, self._gathers)
-
-
-class StageStream(StageTask):
-    """The same where one piece of work may give many blocks: a generator of blocks, each followed by what is told."""
-
-    def __call__(self, work: WorkInfo, parts: Parts, *values: Any) -> Any:
-        set_current_work(work)
-        return run_streaming(Chain(self._transforms), parts, values, self._gathers)
+        return do_work(Chain(self._transforms), parts, values, self._gathers)
 
 
 class Replica:
@@ -68,16 +60,10 @@ class Replica:
         self._chain = Chain(transforms)
         _limit_threads(self._num_threads)  # what has been imported meanwhile
 
-    def run(self, work: WorkInfo, parts: Parts, *values: Any) -> tuple[Block, Made]:
-        """Do one piece of work."""
+    def run(self, skip: int, work: WorkInfo, parts: Parts, *values: Any) -> Iterator[Any]:
+        """Do one piece of work; the first *skip* blocks were taken from an earlier attempt."""
         set_current_work(work)
-        return run_once(self._chain, parts, values, self._gathers)
-
-    def stream(self, skip: int, work: WorkInfo, parts: Parts, *values: Any) -> Iterator[Any]:
-        """Do one piece of work that may give many blocks; the first *skip* were taken from an earlier attempt."""
-        set_current_work(work)
-        stream = run_streaming(self._chain, parts, values, self._gathers)
-        for position, value in enumerate(stream):
+        for position, value in enumerate(do_work(self._chain, parts, values, self._gathers)):
             if position >= 2 * skip:
                 yield value
 
@@ -89,15 +75,11 @@ def _limit_threads(num_threads: int) -> None:
         torch.set_num_threads(num_threads)
 
 
-def run_once(chain: Chain, parts: Parts, values: Sequence[Any], gathers: bool) -> tuple[Block, Made]:
-    """Return all that comes of one piece of work as one block."""
-    begin = time.perf_counter()
-    block = compacted(concat(list(chain.run(_blocks(parts, values, gathers)))))
-    return block, _made(block, chain, begin)
+def do_work(chain: Chain, parts: Parts, values: Sequence[Any], gathers: bool) -> Iterator[Any]:
+    """Give the blocks that come of one piece of work, at least one, each followed by what is told of it.
 
-
-def run_streaming(chain: Chain, parts: Parts, values: Sequence[Any], gathers: bool) -> Iterator[Any]:
-    """Give blocks as they come, small ones together, each followed by what is told of it."""
+    Large results leave while the rest is being made; small ones are joined.
+    """
     begin = time.perf_counter()
     given = False
     for blocks in _in_good_sizes(chain.run(_blocks(parts, values, gathers))):
@@ -143,4 +125,4 @@ def _made(block: Block, chain: Chain, begin: float) -> Made:
     return Made(num_rows(block), nbytes_of(block), schema_of(block), notes, seconds, remarks)
 
 
-__all__ = ["Made", "Replica", "StageStream", "StageTask"]
+__all__ = ["Made", "Replica", "StageTask"]

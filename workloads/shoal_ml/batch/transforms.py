@@ -33,8 +33,6 @@ class Transform(abc.ABC):
     keeps_rows: bool = False
     #: Whether it costs next to nothing, so that it joins whatever stage comes before.
     is_light: bool = False
-    #: Whether a few rows may become very many.
-    may_grow: bool = False
     #: Rows that a function is to be given at once; 0 for whatever a block has.
     batch_rows: int = 0
 
@@ -101,11 +99,6 @@ class MapBatches(Transform):
     def batch_rows(self) -> int:  # type: ignore[override]
         return self.batch_size or 0
 
-    @property
-    def may_grow(self) -> bool:  # type: ignore[override]
-        target = self.function.__call__ if inspect.isclass(self.function) else self.function
-        return inspect.isgeneratorfunction(target)
-
     def open(self) -> Opened:
         function = self.function
         if inspect.isclass(function):
@@ -148,7 +141,6 @@ class FlatMap(Transform):
     """Calls a function with each row, which returns any number of rows."""
 
     function: Any
-    may_grow = True
     #: Rows that are gathered into one block.
     ROWS = 4096
 

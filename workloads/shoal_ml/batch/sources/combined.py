@@ -108,7 +108,7 @@ def _as_batch(value: Any) -> Any:
 class UnionSource(Source):
     """All rows of one plan, then those of the next."""
 
-    name, reads, streams = "union", True, True
+    name, reads = "union", True
 
     def __init__(self, plans: Sequence[Plan], run: Runner) -> None:
         self._plans, self._run = tuple(plans), run

@@ -53,7 +53,7 @@ class FilesPiece(Piece):
 class FilesSource(Source):
     """Files of one kind. Small ones are read together, as many as make a block of moderate size."""
 
-    reads = streams = True
+    reads = True
 
     def __init__(self, name: str, files: Sequence[File], reader: Reader, growth: float = 1.0) -> None:
         self.name = name

@@ -56,7 +56,7 @@ class ParquetSource(Source):
     """Parquet files; their metadata is read here, little by little, the rows where they are worked on."""
 
     name = "read_parquet"
-    reads = streams = True
+    reads = True
 
     def __init__(self, files: Sequence[File], columns: Sequence[str] | None = None) -> None:
         self._files = tuple(files)

@@ -62,8 +62,6 @@ class Source(abc.ABC):
     name: str = ""
     #: Whether it gives pieces that have to be read.
     reads: bool = False
-    #: Whether one piece may give many blocks.
-    streams: bool = False
 
     @abc.abstractmethod
     def handles(self, wishes: Wishes) -> Iterator[Handle]:
