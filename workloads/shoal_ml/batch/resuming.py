@@ -157,7 +157,7 @@ class Remaining(Source):
     """A source without the pieces that are done; divided as it was when they were."""
 
     def __init__(self, source: Source, journal: Journal, *, refuses: bool) -> None:
-        self.name, self.reads, self.streams = source.name, source.reads, source.streams
+        self.name, self.reads = source.name, source.reads
         self._source = source
         self._journal = journal
         self._refuses = refuses
