@@ -12,6 +12,7 @@ from typing import Any
 
 from shoal.machines import actors, grants, leases
 from shoal.machines.bundles import Group
+from shoal.machines.kept import KeptValues
 from shoal.machines.shortage import Holder, Shortage, find_group_shortage, find_shortage
 from shoal.model import messages as m
 from shoal.model.placement import SchedulingClass, class_from_wire
@@ -72,6 +73,7 @@ class Controller:
         about = {"id": cluster_id, "name": name, "address": address, "started": self.view.started}
         self._log = EventLogger(event_log_root(), about, self.snapshot, self.view, self._places)
         self._metrics = MetricBook()
+        self._kept = KeptValues()
         self._watchers = Watchers(self.snapshot)
         self._relay = Relay(self._send_to)
 
@@ -337,6 +339,10 @@ class Controller:
                 return self._lease_rows()
             case "kill_actor":
                 self._directory.kill(str(details[0]), str(details[1]), restart=bool(details[2]))
+            case "keep":
+                return self._kept.keep(str(details[0]), details[1])
+            case "kept":
+                return self._kept.find(str(details[0]))
             case "notice":
                 self.view.event("notice", str(details[0])[:MAX_NOTICE], time.time())
             case "bundles":
