@@ -31,6 +31,10 @@ class Board:
         self._wake()
         return version
 
+    def version(self, key: str) -> int:
+        """Return the version of a value."""
+        return self._values.get(key, (0, None))[0]
+
     async def news(self, watcher: str, known: Mapping[str, int], timeout: float) -> dict[str, tuple[int, Any]]:
         """Return what differs from what a watcher knows, as soon as something does; nothing after *timeout* seconds."""
         self._seen[watcher] = known

@@ -68,6 +68,6 @@ def get_replica_context() -> ReplicaContext:
 
 
 def get_multiplexed_model_id() -> str:
-    """Return which model the request is for (header ``serve_multiplexed_model_id``, or the handle's option); "" if none."""
+    """Return which model the request is for: header ``serve_multiplexed_model_id``, or the handle's option; or ""."""
     request = _request.get()
     return request.model_id if request is not None else ""

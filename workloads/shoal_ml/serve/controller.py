@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import os
 import pickle
 import time
 from collections.abc import Mapping
@@ -108,7 +109,10 @@ class Controller:
         return served.number
 
     async def wait_ready(self, name: str, number: int) -> tuple[str, str, str, bool]:
-        """Wait until an application is as declared, or has failed: ``(state, deployment, traceback, rolled back)``."""
+        """Wait until an application is as declared, or has failed: ``(state, deployment, traceback, rolled back)``.
+
+        For one that is as declared the second is the version of its ingress's table instead.
+        """
         await self._recovered()
         while True:
             served = self._applications.get(name)
@@ -119,7 +123,7 @@ class Controller:
             if served.failed is not None:
                 return "FAILED", *served.failed[1:]
             if all(keeper.is_steady for keeper in served.keepers.values()):
-                return "RUNNING", "", "", False
+                return "RUNNING", str(self._board.version(served.keepers[served.spec.ingress].key)), "", False
             await self._changed.wait()
 
     async def delete(self, name: str) -> bool:
@@ -153,11 +157,24 @@ class Controller:
         rows = tuple(self._application_status(served) for served in self._applications.values())
         return ServeStatus(rows, self._http.url)
 
-    async def pids(self) -> dict[str, int]:
-        """Return this process's id, for tests of what happens without it."""
-        import os
+    async def pid(self) -> int:
+        """Return the id of this process on its node."""
+        return os.getpid()
 
-        return {"controller": os.getpid()}
+    async def wait_for_replicas(self, name: str, deployment: str, count: int) -> None:
+        """Wait until a deployment has exactly so many replicas, all of them as wanted."""
+        await self._recovered()
+        while True:
+            keeper = self._applications[name].keepers[deployment]
+            if keeper.is_steady and len(keeper.rows) == count:
+                return
+            await self._changed.wait()
+
+    async def wait_for_message(self, name: str, text: str) -> None:
+        """Wait until something is said of an application's deployments that has *text* in it."""
+        await self._recovered()
+        while not any(text in keeper.message for keeper in self._applications[name].keepers.values()):
+            await self._changed.wait()
 
     async def spec(self, name: str) -> ApplicationSpec | None:
         """Return the declaration of an application."""

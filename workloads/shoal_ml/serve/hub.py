@@ -41,6 +41,7 @@ class Hub:
         #: Refs of large arguments, by application: their owner is this process.
         self.held: dict[str, Any] = {}
         self._news = threading.Event()
+        self._taken = threading.Condition()
         self._thread: threading.Thread | None = None
 
     def router(self, key: str) -> Router:
@@ -119,6 +120,14 @@ class Hub:
                 self.on_routes(value)
             else:
                 self._routers[key].update(value)
+        with self._taken:
+            self._taken.notify_all()
+
+    def wait_for(self, key: str, version: int, timeout: float) -> bool:
+        """Wait until the router of a deployment knows this version of its table; returns whether it does in time."""
+        self.router(key)
+        with self._taken:
+            return self._taken.wait_for(lambda: self._versions[key] >= version, timeout)
 
 
 def get_hub() -> Hub:

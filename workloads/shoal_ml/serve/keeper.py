@@ -81,6 +81,7 @@ class Keeper:
         self.spec, self.http = spec, http
         self._history.begin(spec.version)
         self._not_before = 0.0
+        self.message = ""
         auto = spec.options.autoscaling_config
         if auto is None:
             self._scaler, self._num_wanted = None, spec.options.num_replicas
@@ -182,7 +183,6 @@ class Keeper:
         self._started[row.replica_id] = started
         row.state = "RUNNING"
         self._history.succeeded(row.version)
-        self.message = ""
         self._post()
         self._run(self._watch(row))
         self.reconcile()
@@ -379,7 +379,7 @@ class Keeper:
         live = [row for row in self.rows.values() if row.state != "DRAINING"]
         if any(row.version != self.spec.version for row in live):
             return "UPDATING"
-        if self._gave_up or self._history.failures or (self.message and len(live) <= self._num_wanted):
+        if self._gave_up or self._history.failures or (self.message and len(live) < self._num_wanted):
             return "UNHEALTHY"
         if len(live) > self._num_wanted:
             return "DOWNSCALING"

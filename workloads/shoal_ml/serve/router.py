@@ -32,6 +32,8 @@ class Router:
         #: What the controller has said; None before.
         self.table: DeploymentTable | None = None
         self._waiting: deque[Response | ResponseStream] = deque()
+        #: The controller has said that there is no such deployment.
+        self._is_unknown = False
 
     @property
     def queued(self) -> int:
@@ -51,7 +53,7 @@ class Router:
     def update(self, table: DeploymentTable | None) -> None:
         """The controller says who answers from now on; None if there is no such deployment (any more)."""
         with self._lock:
-            self.table = table
+            self.table, self._is_unknown = table, table is None
             self._routing.update(table.places if table is not None else (), table.max_ongoing if table else 1)
         if table is None:
             self._fail_waiting(self.unknown())
@@ -88,7 +90,7 @@ class Router:
             if next(left) == 0:
                 try:
                     self._enter(response)
-                except BackPressureError as error:
+                except (BackPressureError, UnknownApplicationError) as error:
                     response._sent.set_exception(error)
 
         for argument in unsent:
@@ -96,6 +98,8 @@ class Router:
 
     def _enter(self, response: Response | ResponseStream) -> None:
         with self._lock:
+            if self._is_unknown:
+                raise self.unknown()
             chosen = self._pick(response._call) if not self._waiting else ""
             if not chosen:
                 self._check_queue()

@@ -1,9 +1,9 @@
 """Which replica gets a request: a sans-IO table, one for each deployment in each process that calls it.
 
-Of two replicas drawn at random, the one with fewer requests under way gets the next (power of two choices: Mitzenmacher,
-2001). Those on the caller's own node are preferred while they have room. Requests for one model of many go to the
-replica that rendezvous hashing names (Thaler and Ravishankar, 1998), so that every caller sends them to the same one
-without asking; if that one has its hands full, they spill over to the next in that model's own order.
+Of two replicas drawn at random, the one with fewer requests under way gets the next (power of two choices:
+Mitzenmacher, 2001). Those on the caller's own node are preferred while they have room. Requests for one model of many
+go to the replica that rendezvous hashing names (Thaler and Ravishankar, 1998), so that every caller sends them to the
+same one without asking; if that one has its hands full, they spill over to the next in that model's own order.
 """
 
 from __future__ import annotations

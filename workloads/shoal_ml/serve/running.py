@@ -15,7 +15,10 @@ from shoal_ml.serve.local import run_local, stop_local
 from shoal_ml.serve.options import HTTPOptions, changed
 from shoal_ml.serve.specs import ApplicationSpec, build, check_name
 from shoal_ml.serve.status import ServeStatus
-from shoal_ml.serve.tables import CONTROLLER, NAMESPACE
+from shoal_ml.serve.tables import CONTROLLER, NAMESPACE, key_of
+
+#: Seconds for news that are on their way already.
+SEEN_TIMEOUT = 5.0
 
 
 def run(
@@ -102,12 +105,15 @@ def _wait(controller: Any, spec: ApplicationSpec, number: int, timeout: float | 
     if state == "FAILED":
         what = "The version before goes on. " if rolled_back else ""
         raise DeploymentFailedError(
-            f"Deployment `{deployment}` of application `{spec.name}` did not start. {what}Its replica said:\n{traceback}",
+            f"Deployment `{deployment}` of application `{spec.name}` did not start. {what}Its replica said:\n"
+            f"{traceback}",
             application=spec.name,
             deployment=deployment,
             traceback=traceback,
             rolled_back=rolled_back,
         )
+    if state == "RUNNING":  # what is called from here on gets the new version
+        get_hub().wait_for(key_of(spec.name, spec.ingress), int(deployment), SEEN_TIMEOUT)
     if state in ("DELETED", "REPLACED"):
         raise UnknownApplicationError(
             f"Application `{spec.name}` was {state.lower()} before it was ready.", application=spec.name

@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import pickle
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -132,7 +133,7 @@ def build(root: Application, name: str, route_prefix: str | None, job_id: str = 
 
 def _build_one(graph: Graph, name: str, node: Application) -> DeploymentSpec:
     target, options = node._deployment._target, node._deployment._options
-    reducers: dict[type, Any] = {Application: lambda bound: (_the_same, (graph.handle(bound),))}
+    reducers = {Application: lambda bound: (_the_same, (graph.handle(bound),)), **_starlette_reducers()}
     large: list[shoal.ObjectRef] = []
     seeds: list[bytes] = []
 
@@ -158,8 +159,8 @@ def _build_one(graph: Graph, name: str, node: Application) -> DeploymentSpec:
         raise SerializationError(f"`{path}` of deployment `{name}` cannot travel: {reason}.", path=path) from error
     if contained:
         raise SerializationError(
-            f"An argument of deployment `{name}` has an ObjectRef or an actor inside: pass it as an argument itself, or "
-            "a detached actor by its name.",
+            f"An argument of deployment `{name}` has an ObjectRef or an actor inside: pass it as an argument itself, "
+            "or a detached actor by its name.",
             path=name,
         )
     return DeploymentSpec(name, options, code, tuple(large), _version(target, [code, *seeds], options))
@@ -189,6 +190,14 @@ def _version(target: Any, parts: list[bytes], options: DeploymentOptions) -> str
         return f"{kind}:{options.version}"
     parts = [*parts, repr(sorted(options.actor_options.items(), key=str)).encode()]
     return f"{kind}-{hashlib.blake2b(b'|'.join(parts), digest_size=6).hexdigest()}"
+
+
+def _starlette_reducers() -> dict[type, Any]:
+    """Return what makes FastAPI's and Starlette's applications travel: their state does not unpickle by itself."""
+    module = sys.modules.get("starlette.datastructures")
+    if module is None:
+        return {}
+    return {module.State: lambda state: (module.State, (dict(state._state),))}
 
 
 def _the_same(value: Any) -> Any:
