@@ -48,6 +48,11 @@ class Board:
                 return news
         except TimeoutError:
             return {}
+        except asyncio.CancelledError:  # it has gone
+            if self._seen.get(watcher) is known:
+                del self._seen[watcher]
+                self._wake()
+            raise
 
     def _news(self, known: Mapping[str, int]) -> dict[str, tuple[int, Any]]:
         found = {key: self._values.get(key, (0, None)) for key in known}
@@ -57,7 +62,7 @@ class Board:
         """Wait until all who watch *key* have seen *version*; returns whether they have within *timeout* seconds."""
         try:
             async with asyncio.timeout(timeout):
-                while any(known[key] < version for known in self._seen.values() if key in known and known[key] > 0):
+                while any(known.get(key, version) < version for known in self._seen.values()):
                     await self._changed.wait()
         except TimeoutError:
             return False

@@ -33,6 +33,8 @@ logger = logging.getLogger("shoal.serve")
 STATE = "shoal-serve"
 #: Seconds after which a question for news is answered without; soon for who has requests waiting.
 NEWS_TIMEOUT, SOON = 30.0, 1.0
+#: Seconds for the ingress to hear of a path, before whoever asked for it is told that it is there.
+SEEN_TIMEOUT = 2.0
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -78,7 +80,7 @@ class Controller:
             Another has the port.
         """
         await self._recovered()
-        await self._http.start(options, self._save)
+        await self._http.start(options, self._has_changed)
         return self._http.url
 
     async def deploy(self, spec: ApplicationSpec, lives: list[Any]) -> int:
@@ -123,6 +125,8 @@ class Controller:
             if served.failed is not None:
                 return "FAILED", *served.failed[1:]
             if all(keeper.is_steady for keeper in served.keepers.values()):
+                if served.spec.route_prefix:
+                    await self._board.seen(ROUTES, self._board.version(ROUTES), SEEN_TIMEOUT)
                 return "RUNNING", str(self._board.version(served.keepers[served.spec.ingress].key)), "", False
             await self._changed.wait()
 
@@ -160,6 +164,12 @@ class Controller:
     async def pid(self) -> int:
         """Return the id of this process on its node."""
         return os.getpid()
+
+    async def wait_for_http(self) -> None:
+        """Wait until every ingress listens."""
+        await self._recovered()
+        while not self._http.is_up:
+            await self._changed.wait()
 
     async def wait_for_replicas(self, name: str, deployment: str, count: int) -> None:
         """Wait until a deployment has exactly so many replicas, all of them as wanted."""
@@ -308,7 +318,7 @@ class Controller:
             self._post_routes()
             return
         applications, http = pickle.loads(kept)
-        self._http.adopt(http, self._save)
+        self._http.adopt(http, self._has_changed)
         for spec, number, life, keepers in applications:
             served = self._applications[spec.name] = Served(spec, {}, number=number)
             for deployment in spec.deployments:

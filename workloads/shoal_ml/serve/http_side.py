@@ -27,6 +27,13 @@ class HTTPSide:
         self._tasks: list[asyncio.Task[None]] = []
         self._handles: list[Any] = []
         self._starting = asyncio.Lock()
+        self._num_listening = 0
+        self._on_change: Callable[[], None] = lambda: None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether all processes listen."""
+        return self.options is not None and self._num_listening == self.options.num_processes
 
     @property
     def url(self) -> str:
@@ -62,7 +69,7 @@ class HTTPSide:
                         f"`{options.host}` port {options.port} cannot be had ({error.strerror}): choose another by "
                         "`http_options=dict(port=…)`; 0 takes a free one",
                     ) from None
-            self.options = options
+            self.options, self._on_change = options, save
             self._tasks = [asyncio.get_running_loop().create_task(self._watch(handle)) for handle in self._handles]
             save()
 
@@ -72,7 +79,12 @@ class HTTPSide:
         while True:
             try:
                 await handle.listen.remote(self._port, self.options.num_processes > 1)
-                await handle.live.remote()
+                self._num_listening += 1
+                self._on_change()
+                try:
+                    await handle.live.remote()
+                finally:
+                    self._num_listening -= 1
             except ActorUnavailableError:
                 logger.warning("an ingress has died and comes back")
             except ActorDiedError:
@@ -88,6 +100,7 @@ class HTTPSide:
     def adopt(self, kept: tuple[HTTPOptions | None, int], save: Callable[[], None]) -> None:
         """Go on with what an earlier controller has started."""
         self.options, self._port = kept
+        self._on_change = save
         if self.options is not None:
             self._tasks = [
                 asyncio.get_running_loop().create_task(self._find(number))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import socket
 import ssl
@@ -82,8 +83,14 @@ class Ingress:
         """Never answer: the call ends with this process, which tells its caller at once."""
         await asyncio.get_running_loop().create_future()
 
+    async def pid(self) -> int:
+        """Return the id of this process on its node."""
+        return os.getpid()
+
     async def connections(self) -> dict[str, int]:
         """Return how many connections each replica has from here; "" for those that stayed."""
+        if self._listener is None:
+            return {}
         return {"": len(self._server.state.connections)} | {key: len(giver) for key, giver in self._givers.items()}
 
     def _routes_changed(self, routes: Any) -> None:

@@ -173,7 +173,7 @@ class Keeper:
                 return
             self._handles[row.replica_id] = handle
             started: Started = await handle.start.remote(self.http)
-        except (ShoalError, ValueError) as error:
+        except Exception as error:  # boundary: whatever a replica's process ends with; it has not started
             started = Started("", "", f"{type(error).__name__}: {error}")
         if row.state != "STARTING":
             return

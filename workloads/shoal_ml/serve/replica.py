@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import shoal
 from shoal_ml.serve.loops import new_event_loop
-from shoal_ml.serve.options import DeploymentOptions
+from shoal_ml.serve.options import DeploymentOptions, HTTPOptions
 from shoal_ml.serve.servable import Meta, Servable
 from shoal_ml.serve.specs import LargeArgument
 
@@ -48,14 +48,14 @@ class Replica:
         self._started: asyncio.Future[Started] | None = None
         self._web: Any = None
 
-    async def start(self, http: Any = None) -> Started:
+    async def start(self, http: HTTPOptions | None = None) -> Started:
         """Make the user's instance; the answer is the same if it is asked for again (by a new controller)."""
         if self._started is None:
             self._started = asyncio.get_running_loop().create_future()
             self._started.set_result(await self._start(http))
         return await self._started
 
-    async def _start(self, http: Any) -> Started:
+    async def _start(self, http: HTTPOptions | None) -> Started:
         node_id = shoal.get_runtime_context().node_id
         try:
             target, args, kwargs = pickle.loads(self._code)
@@ -64,15 +64,17 @@ class Replica:
             kwargs = {key: self._fill(value) for key, value in kwargs.items()}
             self._large = ()
             await self._servable.start(target, args, kwargs)
+            front = await self._start_web(target, http) if http is not None else ""
         except BaseException as error:  # boundary: user code; the controller tells whoever deployed it
             return Started(node_id, "", "".join(traceback.format_exception(error)))
-        front = ""
-        if http is not None:
-            from shoal_ml.serve.web_replica import WebReplica
-
-            self._web = WebReplica(self._servable, target, http)
-            front = await self._web.listen()
         return Started(node_id, front)
+
+    async def _start_web(self, target: Any, http: HTTPOptions) -> str:
+        """Get ready for HTTP; returns where connections are taken over."""
+        from shoal_ml.serve.web_replica import WebReplica
+
+        self._web = WebReplica(self._servable, target, http)
+        return await self._web.listen()
 
     def _fill(self, value: Any) -> Any:
         return self._large[value.index] if isinstance(value, LargeArgument) else value

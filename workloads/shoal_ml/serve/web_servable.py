@@ -24,8 +24,9 @@ class WebServable:
         self.servable = servable
         make = getattr(target, "__shoal_asgi__", None)
         self._app = make(servable.instance) if make is not None else None
-        called = servable.instance if not inspect.isclass(target) else getattr(target, "__call__", None)  # noqa: B004
-        self._wanted = "" if called is None else wanted_argument(_unbound(servable, called))
+        instance = servable.instance
+        called = instance if inspect.isfunction(instance) else getattr(instance, "__call__", None)  # noqa: B004
+        self._wanted = "" if called is None else wanted_argument(called)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request when its turn comes; what user code raises comes through."""
@@ -65,10 +66,6 @@ class WebServable:
             headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": body})
-
-
-def _unbound(servable: Servable, called: Any) -> Any:
-    return called if inspect.isfunction(servable.instance) else servable.instance.__call__
 
 
 def _as_chunk(item: Any) -> bytes | str:
