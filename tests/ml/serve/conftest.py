@@ -24,7 +24,9 @@ def url(cluster: shoal.Cluster) -> str:
 
 @pytest.fixture
 def applications(cluster: shoal.Cluster) -> Iterator[None]:
-    """End what a test has served."""
+    """End what a test has served, but for what was there before."""
+    before = {row.name for row in serve.status().applications}
     yield
     for row in serve.status().applications:
-        serve.delete(row.name)
+        if row.name not in before:
+            serve.delete(row.name)

@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+#: Seconds after an answer within which a watcher that is alive asks again.
+GONE = 0.5
+
 
 class Board:
     """For one event loop. The version of a value grows with each change; one that is missing has version 0."""
@@ -22,12 +25,10 @@ class Board:
         self._next_version = version
 
     def post(self, key: str, value: Any) -> int:
-        """Change a value, None to take it away; returns its version."""
+        """Change a value, None for one that is gone; returns its version."""
         version = self._next_version
         self._next_version += 1
         self._values[key] = version, value
-        if value is None:
-            del self._values[key]
         self._wake()
         return version
 
@@ -48,11 +49,13 @@ class Board:
                 return news
         except TimeoutError:
             return {}
-        except asyncio.CancelledError:  # it has gone
-            if self._seen.get(watcher) is known:
-                del self._seen[watcher]
-                self._wake()
-            raise
+        finally:  # if it does not ask again, it has gone
+            asyncio.get_running_loop().call_later(GONE, self._forget, watcher, known)
+
+    def _forget(self, watcher: str, known: Mapping[str, int]) -> None:
+        if self._seen.get(watcher) is known:
+            del self._seen[watcher]
+            self._wake()
 
     def _news(self, known: Mapping[str, int]) -> dict[str, tuple[int, Any]]:
         found = {key: self._values.get(key, (0, None)) for key in known}

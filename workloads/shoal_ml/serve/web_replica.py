@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
 from shoal_ml.serve.connection import Server
@@ -15,7 +15,7 @@ from shoal_ml.serve.handover import Slot, Taker
 from shoal_ml.serve.hub import get_hub
 from shoal_ml.serve.options import HTTPOptions
 from shoal_ml.serve.servable import Meta, Servable
-from shoal_ml.serve.tables import key_of
+from shoal_ml.serve.tables import Route, key_of
 from shoal_ml.serve.web_servable import WebServable
 
 #: Pieces of a streamed response that may wait for whoever forwards it.
@@ -68,7 +68,14 @@ class WebReplica:
         hub = get_hub()
         router = hub.router(key_of(self._servable.application, self._servable.deployment))
         front = Front(self._options, Forwarding(self._options), self._web, router)
-        hub.watch_routes(front.update)
+        loop, known = asyncio.get_running_loop(), asyncio.Event()
+
+        def routes_changed(routes: Sequence[Route]) -> None:  # on the hub's thread
+            front.update(routes)
+            loop.call_soon_threadsafe(known.set)
+
+        hub.watch_routes(routes_changed)
+        await known.wait()
         self._server = Server(front, self._options)
         self._taker = Taker(self._take)
         return self._taker.path
