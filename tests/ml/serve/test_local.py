@@ -234,6 +234,22 @@ def test_limits_and_user_config():
     assert (first.result(5), second.result(5)) == (3, 6)
 
 
+def test_a_predictor_of_batches_answers_rows():
+    sizes = []
+
+    class Squares:
+        def predict(self, batch):
+            sizes.append(len(batch["x"]))
+            return {"y": batch["x"] ** 2}
+
+    handle = serve.run(serve.predictor(Squares, max_batch_size=4, batch_wait_timeout_s=0.05).bind(), local=True)
+    answers = [handle.remote({"x": x}) for x in range(6)]
+    assert [answer.result(5)["y"] for answer in answers] == [0, 1, 4, 9, 16, 25]
+    assert sorted(sizes) == [2, 4]
+    with pytest.raises(TypeError, match="one row"):
+        handle.remote(3).result(5)
+
+
 @pytest.mark.parametrize(
     ("options", "what"),
     [

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("applications")
 NUM_MODELS = 2_000
 NUM_REQUESTS = 3_000
 #: Of Zipf's law: how much rarer each model is than the one before.
-EXPONENT = 1.6
+EXPONENT = 1.5
 
 
 @serve.deployment(num_replicas=2, max_ongoing_requests=64)

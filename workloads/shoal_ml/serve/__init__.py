@@ -29,6 +29,7 @@ from shoal_ml.serve.handles import CallOptions, DeploymentHandle, Response, Resp
 from shoal_ml.serve.ingress_apps import ingress
 from shoal_ml.serve.multiplexing import multiplexed
 from shoal_ml.serve.options import AutoscalingOptions, DeploymentOptions, HTTPOptions
+from shoal_ml.serve.predictors import Predictor, predictor
 from shoal_ml.serve.running import (
     delete,
     deploy,
@@ -57,6 +58,7 @@ __all__ = [
     "DeploymentStatus",
     "HTTPOptions",
     "ModelLoadError",
+    "Predictor",
     "ReplicaContext",
     "ReplicaStatus",
     "RequestCancelledError",
@@ -77,6 +79,7 @@ __all__ = [
     "get_replica_context",
     "ingress",
     "multiplexed",
+    "predictor",
     "run",
     "shutdown",
     "start",
