@@ -8,7 +8,7 @@ import functools
 import inspect
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, overload
 
 from shoal.errors import OptionError
 from shoal.model.options import is_number
@@ -117,6 +117,25 @@ class _Settings:
     batch_size_fn: Callable[[Any], float] | None
     bucket_fn: Callable[[Any], Hashable] | None
     pad_fn: Callable[[list[Any]], Any] | None
+
+
+Method = Callable[..., Any]
+
+
+@overload
+def batch(function: Method, /) -> Method: ...
+
+
+@overload
+def batch(
+    *,
+    max_batch_size: int = ...,
+    batch_wait_timeout_s: float = ...,
+    max_concurrent_batches: int = ...,
+    batch_size_fn: Callable[[Any], float] | None = ...,
+    bucket_fn: Callable[[Any], Hashable] | None = ...,
+    pad_fn: Callable[[list[Any]], Any] | None = ...,
+) -> Callable[[Method], Method]: ...
 
 
 def batch(

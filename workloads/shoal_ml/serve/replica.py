@@ -73,8 +73,8 @@ class Replica:
         """Get ready for HTTP; returns where connections are taken over."""
         from shoal_ml.serve.web_replica import WebReplica
 
-        self._web = WebReplica(self._servable, target, http)
-        return await self._web.listen()
+        web = self._web = WebReplica(self._servable, target, http)
+        return await web.listen()
 
     def _fill(self, value: Any) -> Any:
         return self._large[value.index] if isinstance(value, LargeArgument) else value
