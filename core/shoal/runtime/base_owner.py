@@ -10,6 +10,7 @@ import abc
 import asyncio
 import contextlib
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -41,6 +42,7 @@ from shoal.runtime.waiting import NotReadyError, Waiter
 from shoal.runtime.work import STOP, Target, Work, take_dependencies
 from shoal.runtime.yields import ObjectRefGenerator, Yields
 
+logger = logging.getLogger("shoal")
 #: Tasks that may wait for one another in a row. Each holds a process while it waits.
 MAX_DEPTH = 128
 
@@ -271,6 +273,29 @@ class BaseOwner(abc.ABC):
                 finally:
                     self.table.forget_waiter(entry, wake)
         return entry
+
+    def life(self) -> ObjectRef:
+        """Return a ref that never becomes ready: where it is borrowed it fails, once this process has gone.
+
+        So a process can wait for the end of another that it has nothing else to do with.
+        """
+        object_id = new_object_id()
+        self.table.add(object_id)
+        return ObjectRef(object_id, self.address, self)
+
+    def when_done(self, ref: ObjectRef, callback: Callable[[ObjectRef], object]) -> None:
+        """See :meth:`shoal.ObjectRef.add_done_callback`."""
+        entry = self._entry(ref)
+
+        def done(_: objects.Entry) -> None:
+            try:
+                callback(ref)
+            except Exception:  # boundary: it is user code, and this thread goes on
+                logger.exception("a callback of `%s` has failed", ref.id)
+
+        if entry.payload is None:
+            self._request([entry])
+        self.table.when_ready(entry, done)
 
     async def get_async(self, ref: ObjectRef) -> Any:
         """Wait for the value of *ref* on the caller's own event loop."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from shoal.machines import actors, grants, leases
 from shoal.machines.bundles import Group
+from shoal.machines.kept import KeptValues
 from shoal.machines.shortage import Holder, Shortage, find_group_shortage, find_shortage
 from shoal.model import messages as m
 from shoal.model.placement import SchedulingClass, class_from_wire
@@ -74,6 +75,7 @@ class Controller:
         self._log = EventLogger(event_log_root(), about, self.snapshot, self.view, self._places)
         self._metrics = MetricBook()
         self._cell_memory = CellMemoryBook()
+        self._kept = KeptValues()
         self._watchers = Watchers(self.snapshot)
         self._relay = Relay(self._send_to)
 
@@ -346,6 +348,10 @@ class Controller:
                 return self._lease_rows()
             case "kill_actor":
                 self._directory.kill(str(details[0]), str(details[1]), restart=bool(details[2]))
+            case "keep":
+                return self._kept.keep(str(details[0]), details[1])
+            case "kept":
+                return self._kept.find(str(details[0]))
             case "notice":
                 self.view.event("notice", str(details[0])[:MAX_NOTICE], time.time())
             case "bundles":

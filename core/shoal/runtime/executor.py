@@ -466,7 +466,9 @@ class Executor:
         is_async = caller.actor is not None and caller.has_async_methods()
         limits = limits_of(shape.max_concurrency or (ASYNC_CONCURRENCY if is_async else 1), dict(shape.groups))
         if is_async:
-            self._lane = AsyncLane(caller, self._begin, self._ended, limits)
+            # An actor class may bring an event loop of its own, such as uvloop's.
+            make_loop = getattr(type(caller.actor), "__shoal_event_loop__", asyncio.new_event_loop)
+            self._lane = AsyncLane(caller, self._begin, self._ended, limits, make_loop())
         elif limits != {"": 1}:
             self._lane = ThreadLane(caller, self._begin, self._ended, limits, self.owner.loop.call_later)
 

@@ -145,7 +145,14 @@ class ThreadLane:
 class AsyncLane:
     """Calls as tasks of an event loop in the main thread."""
 
-    def __init__(self, caller: Caller, begin: Begin, finish: Finish, limits: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        begin: Begin,
+        finish: Finish,
+        limits: Mapping[str, int],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         """*limits* as for :class:`ThreadLane`: how many calls of each group run at once."""
         self._caller = caller
         self._begin = begin
@@ -153,7 +160,7 @@ class AsyncLane:
         self._limits = limits
         self._running = dict.fromkeys(limits, 0)
         self._waiting: dict[str, deque[Item]] = {group: deque() for group in limits}
-        self._loop = asyncio.new_event_loop()
+        self._loop = loop
         self._inbox = Inbox(self._loop, lambda: None)
         #: The loop itself would let them be collected.
         self._tasks: set[asyncio.Task[None]] = set()

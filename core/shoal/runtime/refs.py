@@ -112,6 +112,14 @@ class ObjectRef:
         if owner is not None:
             owner.drop_nowait(self._id)
 
+    def add_done_callback(self, callback: Callable[[ObjectRef], object]) -> None:
+        """Call *callback* with this ref once its value or error is there: at once, if it is.
+
+        It runs on the thread that brings the value, which has other work: it must be short, must not wait, and what it
+        raises is logged. The ref is held until then.
+        """
+        self._owner.when_done(self, callback)
+
     def __await__(self) -> Generator[Any, None, Any]:
         return self._owner.get_async(self).__await__()
 

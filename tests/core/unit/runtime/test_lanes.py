@@ -136,7 +136,9 @@ def test_an_interrupt_reaches_the_thread_and_the_next_call_is_safe(ends: Ends) -
 
 @pytest.fixture
 def loop_lane(ends: Ends) -> Iterator[AsyncLane]:
-    lane = AsyncLane(Caller(), lambda item: not item.context.cancelled, ends, {"": 2, "io": 1})  # type: ignore[arg-type]
+    lane = AsyncLane(
+        Caller(), lambda item: not item.context.cancelled, ends, {"": 2, "io": 1}, asyncio.new_event_loop()
+    )  # type: ignore[arg-type]
     thread = threading.Thread(target=lane.run, daemon=True)
     thread.start()
     yield lane
