@@ -1,7 +1,7 @@
 """Ranks: copies of one piece of work that run at the same time and know of each other.
 
-Cells with ``--ranks`` and training runs are made of them. Executors import this module: torch is imported when a process
-group is asked for.
+Cells with ``--ranks`` and training runs are made of them. Executors import this module: torch is imported when a
+process group is asked for.
 """
 
 from __future__ import annotations

@@ -64,9 +64,8 @@ def get_dataset_shard(name: str = "train") -> Any:
     Returns
     -------
     DataShard or object
-        Of a sequence, an array or a torch dataset, a :class:`~shoal_ml.train.shards.DataShard`, which is a torch dataset
-        too and as long on every rank; what has a method ``streaming_split`` gives its own kind of shard; an iterable
-        comes whole.
+        Of a sequence, an array or a torch dataset, a :class:`DataShard`, which is a torch dataset too and as long on
+        every rank; what has a method ``streaming_split`` gives its own kind of shard; an iterable comes whole.
 
     Raises
     ------

@@ -30,7 +30,7 @@ class HangError(TrainingError, TimeoutError):
 
 
 class ReportError(ShoalError, RuntimeError):
-    """Ranks do not report alike: one has ended, or has reported something else. ``reports`` counts those of each rank."""
+    """Ranks do not report alike: one has ended before the others. ``reports`` counts those of each rank."""
 
     reports: tuple[int, ...]
 

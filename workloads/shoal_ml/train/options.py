@@ -30,8 +30,8 @@ class ScalingConfig:
     Attributes
     ----------
     num_workers
-        Ranks, 1 or more. ``(min, max)``: as many as there is room for, and more or fewer as the cluster changes. 0 runs the
-        loop here, in the calling process, for debugging.
+        Ranks, 1 or more. ``(min, max)``: as many as there is room for, and more or fewer as the cluster changes. 0 runs
+        the loop here, in the calling process, for debugging.
     use_gpu
         Each rank gets one device (or as many as *resources_per_worker* says), and the process group is NCCL's.
     resources_per_worker

@@ -83,7 +83,7 @@ class PreparedLoader:
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the rows; by default each pass takes the next. Needed where a loop goes on from a checkpoint."""
+        """Choose the order of the rows; each pass takes the next. Set it after going on from a checkpoint."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[Any]:
@@ -106,8 +106,8 @@ class PreparedLoader:
 def prepare_data_loader(loader: DataLoader[Any], *, seed: int = 0) -> PreparedLoader:
     """Have a data loader give this rank's share of the rows (torch's ``DistributedSampler``), on its device.
 
-    A loader whose data set is a shard of :func:`get_dataset_shard` already keeps all its rows. With a device mesh, ranks
-    that differ only in other axes than ``data`` get the same rows.
+    A loader whose data set is a shard of :func:`get_dataset_shard` already keeps all its rows. With a device mesh,
+    ranks that differ only in other axes than ``data`` get the same rows.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def prepare_data_loader(loader: DataLoader[Any], *, seed: int = 0) -> PreparedLo
 
 
 def data_rank(context: Any) -> tuple[int, int]:
-    """Return a rank's position along the axis ``data`` of its mesh, and how long that is; without a mesh, in the group."""
+    """Return a rank's position along the axis ``data`` of its mesh (or in the group) and the axis's length."""
     if context.mesh is None:
         return context.rank, context.world_size
     if "data" not in context.mesh.mesh_dim_names:

@@ -63,8 +63,8 @@ class RunDirectory:
         """
         if (self.path / "run.json").exists():
             raise OptionError(
-                f"`{self.path}` is a run already. Go on with it by `shoal_ml.train.resume({str(self.path)!r})`, or choose "
-                "another `name`.",
+                f"`{self.path}` is a run already. Go on with it by `shoal_ml.train.resume({str(self.path)!r})`, or "
+                "choose another `name`.",
                 option="name",
             )
         self.path.mkdir(parents=True, exist_ok=True)

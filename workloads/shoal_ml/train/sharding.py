@@ -1,4 +1,4 @@
-"""Sharded checkpoints: every rank saves its part, and any number of ranks loads them (``torch.distributed.checkpoint``)."""
+"""Sharded checkpoints: every rank saves its part, and any number of ranks loads them; by torch's own means."""
 
 from __future__ import annotations
 

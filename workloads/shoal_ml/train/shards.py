@@ -11,8 +11,8 @@ from shoal.errors import OptionError
 class DataShard(Sequence[Any]):
     """One rank's rows of a sequence, an array or a torch dataset; itself a torch dataset.
 
-    Row ``i`` is row ``rank + i * world_size`` of the whole. Every rank has as many: where the rows do not divide, the last
-    ranks begin again at the first row, as torch's DistributedSampler has it.
+    Row ``i`` is row ``rank + i * world_size`` of the whole. Every rank has as many: where the rows do not divide, the
+    last ranks begin again at the first row, as torch's DistributedSampler has it.
     """
 
     def __init__(self, rows: Any, rank: int, world_size: int, count: Callable[[int], None] | None = None) -> None:

@@ -21,9 +21,9 @@ from shoal_ml.train.training_run import TrainingRun
 class TorchTrainer:
     """Trains one model on several ranks, processes that run the same loop and are one torch process group.
 
-    The ranks are actors whose resources are reserved together. When a process or a node dies, the group starts again from
-    the last checkpoint. After Ray Train's ``TorchTrainer``, from which it differs in this: checkpoints need no shared
-    storage, a device mesh can be asked for, and nothing is overwritten under an old name.
+    The ranks are actors whose resources are reserved together. When a process or a node dies, the group starts again
+    from the last checkpoint. After Ray Train's ``TorchTrainer``, from which it differs in this: checkpoints need no
+    shared storage, a device mesh can be asked for, and nothing is overwritten under an old name.
 
     Parameters
     ----------

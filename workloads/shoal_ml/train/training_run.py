@@ -158,7 +158,7 @@ class TrainingRun:
             start = self._start()
             self._world_size = world_size
             sent = split(trainer.data, world_size, shoal.put)
-            if start.path and trainer.run.shared is False:
+            if start.path and (trainer.run.shared is False or (trainer.run.shared is None and len(shoal.nodes()) > 1)):
                 start = _with_content(start)
             order = self._make_order(probe, start)
             with self._lock:

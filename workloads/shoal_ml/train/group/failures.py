@@ -55,8 +55,8 @@ def cause(errors: Mapping[int, BaseException], ended: set[int]) -> tuple[int, Ba
     if is_echo(error) and ended:
         first = min(ended)
         raised = ReportError(
-            f"Rank {rank} waits in a collective for rank {first}, whose loop has ended. All ranks make equally many steps: "
-            f"is a data shard shorter than the others? (torch: {str(error).splitlines()[0]})",
+            f"Rank {rank} waits in a collective for rank {first}, whose loop has ended. All ranks make equally many "
+            f"steps: is a data shard shorter than the others? (torch: {str(error).splitlines()[0]})",
             reports=(),
         )
         raised.__cause__ = error

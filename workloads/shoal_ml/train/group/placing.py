@@ -25,7 +25,7 @@ def reserve(scaling: ScalingConfig) -> tuple[shoal.PlacementGroup, int]:
     TrainingError
         There was no room in time.
     """
-    least, most = scaling.bounds
+    least = scaling.bounds[0]
     for world_size in range(fitting(scaling), least, -1):
         group = shoal.placement_group([scaling.bundle] * world_size, scaling.placement)
         if _try(group, MOMENT):
@@ -38,8 +38,8 @@ def reserve(scaling: ScalingConfig) -> tuple[shoal.PlacementGroup, int]:
     except InfeasibleError as error:
         group.remove()
         raise InfeasibleError(
-            f"{least} ranks of {scaling.bundle} each cannot be placed ({scaling.placement}): {error} Lower `num_workers` "
-            "or `resources_per_worker`, or add nodes.",
+            f"{least} ranks of {scaling.bundle} each cannot be placed ({scaling.placement}): {error} Lower "
+            "`num_workers` or `resources_per_worker`, or add nodes.",
             **{name: value for name, value in vars(error).items() if name in ("asked", "largest")},
         ) from None
     except BaseException:
@@ -47,8 +47,8 @@ def reserve(scaling: ScalingConfig) -> tuple[shoal.PlacementGroup, int]:
         raise
     group.remove()
     raise TrainingError(
-        f"There was no room for {least} ranks of {scaling.bundle} each within {scaling.placement_timeout:g} s; free are "
-        f"{shoal.available_resources()}. Wait for other work, lower `num_workers`, or raise `placement_timeout`.",
+        f"There was no room for {least} ranks of {scaling.bundle} each within {scaling.placement_timeout:g} s; free "
+        f"are {shoal.available_resources()}. Wait for other work, lower `num_workers`, or raise `placement_timeout`.",
         rank=-1,
         num_failures=0,
         path="",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import shoal
 from shoal_ml.train.checkpoints import Checkpoint
 from shoal_ml.train.context import TrainContext
 from shoal_ml.train.errors import NotFiniteError
@@ -32,7 +33,7 @@ class Start(NamedTuple):
     number: int = 0
     #: Directory of the checkpoint, or "".
     path: str = ""
-    #: Its manifest and files, for ranks that cannot read the directory.
+    #: Ref of its manifest and files, for ranks that cannot read the directory.
     content: Any = None
 
 
@@ -57,6 +58,7 @@ class RankSession(Session):
         self._link = link
         self._start = start
         self._number = start.number
+        self._can_read = drafts is not None
         self._allow_nan = allow_nan
         self._settings: dict[str, Any] = {}
         self._received: tempfile.TemporaryDirectory[str] | None = None
@@ -86,11 +88,12 @@ class RankSession(Session):
         return dict(self._settings)
 
     def get_checkpoint(self) -> Checkpoint | None:
-        if self._start.content is not None and self._received is None:
+        if not self._start.path or self._can_read or self._start.content is None:
+            return Checkpoint(self._start.path) if self._start.path else None
+        if self._received is None:
             self._received = tempfile.TemporaryDirectory(prefix="shoal-checkpoint-")
-            write_all(Path(self._received.name), self._start.content)
-        path = self._received.name if self._received is not None else self._start.path
-        return Checkpoint(path, keeper=self._received) if path else None
+            write_all(Path(self._received.name), shoal.get(self._start.content))
+        return Checkpoint(self._received.name, keeper=self._received)
 
     def finish(self) -> None:
         """Wait for the checkpoint that is being written, and raise what went wrong with it."""

@@ -122,7 +122,7 @@ class ReportBook:
         number = next(report.number for report, _ in self._open.values())
         raise ReportError(
             f"Rank {waiting} waits in report {number}, but the loop of rank {missing[0]} has ended after "
-            f"{self._counts[missing[0]]}. Every rank calls `report` equally often: is it called on one rank only, or is a "
-            "data shard shorter than the others?",
+            f"{self._counts[missing[0]]}. Every rank calls `report` equally often: is it called on one rank only, or "
+            "is a data shard shorter than the others?",
             reports=tuple(self._counts),
         )
