@@ -123,6 +123,8 @@ class Rank:
             world_size=self.world_size,
             timeout=timedelta(seconds=self.timeout),
         )
+        # One that has ended before another is connected to all would look to it like a crash.
+        distributed.barrier()
 
     def _invite(self) -> tuple[str, str, int]:
         """Open the place where the ranks of a process group find each other."""

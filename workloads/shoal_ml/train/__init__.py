@@ -14,6 +14,10 @@ from shoal_ml.train.many.errors import CatalogError, FitError, MissingModelError
 from shoal_ml.train.many.fit_many import fit_many
 from shoal_ml.train.many.fitted import FittedModels
 from shoal_ml.train.options import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from shoal_ml.train.parallel.pipeline import Pipeline
+from shoal_ml.train.parallel.schedules import ScheduleChart
+from shoal_ml.train.parallel.schedules import expected as expected_schedule
+from shoal_ml.train.parallel.stages import StagePlan, build_stage, split_stages
 from shoal_ml.train.preparing import get_device, prepare_data_loader, prepare_model, prepare_optimizer
 from shoal_ml.train.result import Result
 from shoal_ml.train.session import get_checkpoint, report
@@ -34,10 +38,13 @@ __all__ = [
     "HangError",
     "MissingModelError",
     "NotFiniteError",
+    "Pipeline",
     "ReportError",
     "Result",
     "RunConfig",
     "ScalingConfig",
+    "ScheduleChart",
+    "StagePlan",
     "StorageFullError",
     "TorchTrainer",
     "TrainContext",
@@ -45,6 +52,8 @@ __all__ = [
     "TrainingRun",
     "barrier",
     "broadcast",
+    "build_stage",
+    "expected_schedule",
     "fit_many",
     "get_checkpoint",
     "get_context",
@@ -56,4 +65,5 @@ __all__ = [
     "report",
     "resume",
     "sharded",
+    "split_stages",
 ]

@@ -84,7 +84,7 @@ class ScalingConfig:
         """The least and the largest number of ranks."""
         if isinstance(self.num_workers, (tuple, list)) and len(self.num_workers) == 2:
             return self.num_workers[0], self.num_workers[1]
-        return self.num_workers, self.num_workers  # type: ignore[return-value]
+        return self.num_workers, self.num_workers
 
     @property
     def bundle(self) -> dict[str, float]:

@@ -50,7 +50,7 @@ def prepare_model(model: torch.nn.Module, *, parallel: str = "ddp", **options: A
     if parallel == "none" or (size == 1 and parallel == "ddp"):
         return model
     if parallel == "fsdp":
-        return _fully_sharded(model, mesh, context.world_size, options)
+        return _fully_sharded(model, mesh, context.world_size, options)  # type: ignore[no-any-return]
     from torch.nn.parallel import DistributedDataParallel
 
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -131,7 +131,7 @@ def prepare_data_loader(loader: DataLoader[Any], *, seed: int = 0) -> PreparedLo
     shuffles = isinstance(loader.sampler, RandomSampler)
     sampler: Any = DistributedSampler(
         loader.dataset, num_replicas=size, rank=rank, shuffle=shuffles, seed=seed, drop_last=loader.drop_last
-    )  # type: ignore[arg-type]
+    )
     own: DataLoader[Any] = DataLoader(
         loader.dataset,
         batch_size=loader.batch_size,

@@ -24,11 +24,12 @@ class Sharded:
     def save(self, directory: Path) -> None:
         """Write this rank's part; all ranks call this."""
         import torch.distributed as distributed
-        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint.filesystem import FileSystemWriter
+        from torch.distributed.checkpoint.state_dict_saver import save
 
         together = distributed.is_available() and distributed.is_initialized()
-        writer = dcp.FileSystemWriter(directory, single_file_per_rank=True)
-        dcp.save(self._tensors(), storage_writer=writer, no_dist=not together, process_group=_own_group())
+        writer = FileSystemWriter(directory, single_file_per_rank=True)
+        save(self._tensors(), storage_writer=writer, no_dist=not together, process_group=_own_group())
 
     def staged(self) -> Sharded:
         """Return a copy in memory that training does not change any more."""
@@ -59,16 +60,18 @@ def sharded(state: Mapping[str, Any]) -> Sharded:
 def load_sharded(checkpoint: Checkpoint, state: dict[str, Any]) -> None:
     """Load a sharded checkpoint in place: see :meth:`Checkpoint.load_sharded`."""
     import torch.distributed as distributed
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.state_dict import set_optimizer_state_dict
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     if not (checkpoint.path / METADATA).exists():
         raise CheckpointError(f"`{checkpoint.path}` is not sharded: read it by `load()`.", path=str(checkpoint.path))
     together = distributed.is_available() and distributed.is_initialized()
     tensors = Sharded(state)._tensors()
     try:
-        dcp.load(tensors, storage_reader=dcp.FileSystemReader(checkpoint.path), no_dist=not together)
-    except (dcp.api.CheckpointException, RuntimeError) as error:
+        load(tensors, storage_reader=FileSystemReader(checkpoint.path), no_dist=not together)
+    except (CheckpointException, RuntimeError) as error:
         raise CheckpointError(
             f"`{checkpoint.path}` does not hold what is to be loaded: {_first_line(error)}", path=str(checkpoint.path)
         ) from error

@@ -64,6 +64,8 @@ class Attempt:
         self._workers: list[shoal.ActorHandle] = []
         self._results: dict[int, Any] = {}
         self._errors: dict[int, BaseException] = {}
+        #: Ranks whose loops have ended well.
+        self._ended: set[int] = set()
         self.coordinator: shoal.ActorHandle | None = None
 
     def start(
@@ -126,7 +128,7 @@ class Attempt:
             last = time.monotonic()
         self._drain(seen)
         if self._errors:
-            rank, error = cause(self._errors, set(self._results))
+            rank, error = cause(self._errors, self._ended)
             raise GroupFailed(rank, error)
         return [self._results[rank] for rank in sorted(self._results)]
 
@@ -144,7 +146,8 @@ class Attempt:
             self._results[rank] = shoal.get(ref)
         except Exception as error:
             self._errors[rank] = error
-            return not is_echo(error)
+            # Those that have ended cannot be at fault; of the others one may be, and is about to be known.
+            return not is_echo(error) or set(self._refs.values()) <= self._ended
         return False
 
     def _news(self, news: shoal.ObjectRef) -> list[tuple[str, Any]]:
@@ -167,6 +170,9 @@ class Attempt:
         assert self.coordinator is not None
         if kind == "round":
             self._on_round(event)
+            return
+        if kind == "ended":
+            self._ended.add(event)
             return
         done, parts = event
         error = None

@@ -57,6 +57,7 @@ class Coordinator(Meeting):
         """The loop of a rank has ended; returns when those of all have, or one cannot."""
         async with self._changed:
             self._try(lambda: self._book.end(rank))
+            self._events.append(("ended", rank))
             self._changed.notify_all()
             await self._changed.wait_for(lambda: self._book.all_ended or self._problem is not None)
 
