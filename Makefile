@@ -9,6 +9,7 @@
 #   make bench-objects  its object store beside Ray, Dask, memory and disk (10 minutes; root for the transfer)
 #   make bench-scale the scheduler on a simulated cluster of 10,000 nodes
 #   make bench-many  many models with fit_many beside joblib, Ray and Dask (4 minutes)
+#   make bench-train  one model on two ranks with TorchTrainer beside torchrun and Ray Train (10 minutes)
 #   make bench-notebook  what a remote cell costs over a bare task, and how soon the stop button works (1 minute)
 #   make bench-observe  what watching, recording and logging cost, and how long questions take (3 minutes)
 #   make bench-output  what printing in tasks costs, and what floods of it do to a page (2 minutes)
@@ -52,7 +53,7 @@ UNIT_TESTS := $(wildcard tests/core/unit tests/kernel/unit)
 # What tests and benchmarks start is no cluster that somebody wants to look at later.
 test% bench% chaos check: export SHOAL_EVENT_LOG := $(abspath build)/logs
 
-.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale bench-many bench-notebook bench-observe bench-output bench-panel format clean \
+.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale bench-many bench-train bench-notebook bench-observe bench-output bench-panel format clean \
 	clean-all setup setup-dev chromium test-static test-unit test-js test-python test-ipykernel-6 test-labextension test-notebooks test-browser
 
 help:
@@ -128,6 +129,13 @@ $(BENCH_ENV)/.installed-sklearn: $(BENCH_ENV)/.installed
 
 bench-many: $(INSTALLED) $(BENCH_ENV)/.installed-sklearn
 	$(BIN)/python benchmarks/many/run.py --ray-python $(BENCH_ENV)/bin/python --output benchmarks/results/many
+
+$(BENCH_ENV)/.installed-train: $(BENCH_ENV)/.installed-torch $(BENCH_ENV)/.installed-sklearn
+	$(BENCH_ENV)/bin/pip install --quiet "ray[train]==$(patsubst ray==%,%,$(RAY))"
+	@touch $@
+
+bench-train: $(INSTALLED) $(BENCH_ENV)/.installed-train
+	$(BIN)/python benchmarks/train/run.py --ray-python $(BENCH_ENV)/bin/python --output benchmarks/results/train
 
 bench-notebook: $(INSTALLED)
 	$(BIN)/python benchmarks/notebook/run.py --output benchmarks/results/notebook
