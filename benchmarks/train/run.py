@@ -57,8 +57,8 @@ def report(ray_python: str, found: dict[str, Any], num_epochs: int, note: str) -
     lines = [
         header(ray_python) + (f" {note}" if note else ""),
         "",
-        f"A convolutional network on digits, two ranks (DDP, gloo), {num_epochs} epochs: medians and ranges of rounds in "
-        "which the systems took turns. shoal and Ray have their clusters; torchrun starts its processes.",
+        f"A convolutional network on digits, two ranks (DDP, gloo), {num_epochs} epochs: medians and ranges of rounds "
+        "in which the systems took turns. shoal and Ray have their clusters; torchrun starts its processes.",
         "",
         "| | an epoch, s | beyond the epochs, s | whole, s | last loss |",
         "|---|---|---|---|---|",

@@ -25,7 +25,7 @@ class Result:
     num_failures
         How often the group was started again after a failure.
     seconds
-        From the call of ``fit`` to its end, and those in which ranks were at work (first to last report).
+        From the call of ``fit`` to its end.
     path
         Directory of the run. A temporary one goes with this result and its checkpoints.
     """

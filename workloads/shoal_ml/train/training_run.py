@@ -42,6 +42,7 @@ class TrainingRun:
         self._settings: dict[str, Any] = {}
         self._stopping = False
         self._num_failures = 0
+        self._world_size = 0
         self._attempt: Attempt | None = None
         self._last: Round | None = None
         self._result: Result | None = None
@@ -150,7 +151,7 @@ class TrainingRun:
 
     def _try_group(self, work: shoal.ObjectRef) -> list[Any]:
         trainer = self._trainer
-        group, world_size = reserve(trainer.scaling)
+        group, world_size = reserve(trainer.scaling, self._world_size)
         attempt = Attempt(group, trainer.scaling, trainer.run.failure, self._take, self._store_or_grow, self._tell_hang)
         try:
             self._say_start(world_size)
@@ -243,6 +244,7 @@ class TrainingRun:
         room = fitting(self._trainer.scaling, self._world_size)
         if room > self._world_size and not self._stopping:
             self._say(f"there is room for {room} ranks now; going on with them from {self._where()}")
+            self._world_size = room
             raise Resize
 
     def _tell_hang(self, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -162,7 +163,8 @@ class Attempt:
         assert self.coordinator is not None
         try:
             for kind, event in self._news(self.coordinator.backlog.remote(seen)):
-                self._handle(kind, event)
+                with contextlib.suppress(Resize):  # it ends here anyway
+                    self._handle(kind, event)
         except GroupFailed as error:
             self._errors.setdefault(-1, error.error)
 

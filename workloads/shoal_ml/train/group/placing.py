@@ -11,8 +11,13 @@ from shoal_ml.train.options import ScalingConfig, mesh_sizes
 MOMENT = 10.0
 
 
-def reserve(scaling: ScalingConfig) -> tuple[shoal.PlacementGroup, int]:
+def reserve(scaling: ScalingConfig, before: int = 0) -> tuple[shoal.PlacementGroup, int]:
     """Reserve room for as many ranks as there can be now; waits for the least number of them.
+
+    Parameters
+    ----------
+    before
+        How many there were before a failure: their room may be about to become free.
 
     Returns
     -------
@@ -26,7 +31,7 @@ def reserve(scaling: ScalingConfig) -> tuple[shoal.PlacementGroup, int]:
         There was no room in time.
     """
     least = scaling.bounds[0]
-    for world_size in range(fitting(scaling), least, -1):
+    for world_size in range(max(fitting(scaling), before), least, -1):
         group = shoal.placement_group([scaling.bundle] * world_size, scaling.placement)
         if _try(group, MOMENT):
             return group, world_size
