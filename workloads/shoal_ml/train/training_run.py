@@ -133,6 +133,8 @@ class TrainingRun:
     def _work(self) -> Result:
         trainer = self._trainer
         if trainer.scaling.bounds == (0, 0):
+            for logger in trainer.run.loggers:
+                logger.begin(self.name, trainer.config)
             return self._ended(run_here(trainer, self._directory, self._start(), self.name, self._take, self._store))
         work = shoal.put((trainer.train_loop, trainer.config))
         while True:
