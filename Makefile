@@ -10,6 +10,7 @@
 #   make bench-batch  batch inference beside a plain loop, Ray and Dask; memory and journal (20 minutes)
 #   make bench-scale the scheduler on a simulated cluster of 10,000 nodes
 #   make bench-many  many models with fit_many beside joblib, Ray and Dask (4 minutes)
+#   make bench-train  one model on two ranks with TorchTrainer beside torchrun and Ray Train (10 minutes)
 #   make bench-notebook  what a remote cell costs over a bare task, and how soon the stop button works (1 minute)
 #   make bench-observe  what watching, recording and logging cost, and how long questions take (3 minutes)
 #   make bench-output  what printing in tasks costs, and what floods of it do to a page (2 minutes)
@@ -57,7 +58,7 @@ UNIT_TESTS := $(wildcard tests/core/unit tests/kernel/unit)
 # What tests and benchmarks start is no cluster that somebody wants to look at later.
 test% bench% chaos check: export SHOAL_EVENT_LOG := $(abspath build)/logs
 
-.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale bench-many bench-notebook bench-observe bench-output bench-panel format clean bench-batch \
+.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale bench-many bench-notebook bench-observe bench-output bench-panel format clean bench-batch bench-train \
 	clean-all setup setup-dev chromium test-static test-unit test-js test-python test-ipykernel-6 test-labextension test-notebooks test-browser
 
 help:
@@ -143,6 +144,13 @@ $(BENCH_ENV)/.installed-batch: $(BENCH_ENV)/.installed-torch
 
 bench-batch: $(INSTALLED_DEV) $(BENCH_ENV)/.installed-batch
 	$(BIN)/python benchmarks/batch/run.py --ray-python $(BENCH_ENV)/bin/python --output benchmarks/results/batch
+
+$(BENCH_ENV)/.installed-train: $(BENCH_ENV)/.installed-torch $(BENCH_ENV)/.installed-sklearn
+	$(BENCH_ENV)/bin/pip install --quiet "ray[train]==$(patsubst ray==%,%,$(RAY))"
+	@touch $@
+
+bench-train: $(INSTALLED) $(BENCH_ENV)/.installed-train
+	$(BIN)/python benchmarks/train/run.py --ray-python $(BENCH_ENV)/bin/python --output benchmarks/results/train
 
 bench-notebook: $(INSTALLED)
 	$(BIN)/python benchmarks/notebook/run.py --output benchmarks/results/notebook

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import shoal
+from shoal.api.ranks import Meeting, Rank
 from shoal_kernel.cell import CellSpec, run_cell
 from shoal_kernel.packing import Package
-from shoal_kernel.ranks import Meeting, Rank
 
 
 @dataclasses.dataclass(frozen=True)

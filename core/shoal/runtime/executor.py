@@ -47,7 +47,7 @@ EXIT_TIMEOUT = 5.0
 #: Seconds between two looks, while there is work, at what the process has printed and how many calls there are.
 LOOK_INTERVAL = 0.3
 #: Modules worth having in the template once some task has imported them: slow to import, safe to fork after.
-WORTH_PRELOADING = ("torch", "sklearn", "pandas", "matplotlib")
+WORTH_PRELOADING = ("torch", "torch._dynamo", "sklearn", "pandas", "matplotlib")
 
 
 class Executor:

@@ -1,6 +1,7 @@
-"""``--ranks``: copies of a cell that run at the same time and know of each other.
+"""Ranks: copies of one piece of work that run at the same time and know of each other.
 
-Executors import this module: torch is imported when a process group is asked for.
+Cells with ``--ranks`` and training runs are made of them. Executors import this module: torch is imported when a
+process group is asked for.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ import tempfile
 from datetime import timedelta
 from typing import Any
 
-import shoal
+from shoal.api.actors import ActorHandle
+from shoal.api.nodes import nodes
+from shoal.api.placement import PlacementGroup
+from shoal.api.runtime_context import get_runtime_context
+from shoal.api.values import get
 
 #: Seconds that a rank waits for the others to come.
 MEET_TIMEOUT = 120.0
@@ -41,20 +46,23 @@ class Meeting:
 
 @dataclasses.dataclass
 class Rank:
-    """What makes a rank of a cell: the variables that launchers such as torchrun set, and torch's process group.
+    """What makes a rank: the variables that launchers such as torchrun set, and torch's process group.
 
-    Around the cell: ``RANK`` and ``WORLD_SIZE`` are in the environment, and ``LOCAL_RANK`` and ``LOCAL_WORLD_SIZE``,
+    Around its work: ``RANK`` and ``WORLD_SIZE`` are in the environment, and ``LOCAL_RANK`` and ``LOCAL_WORLD_SIZE``,
     which count the ranks on the same node only. A process that was given devices of its own sees no others, and gets
-    the ``LOCAL_RANK`` of its first, 0. With ``torch`` the default process group (gloo, which runs on CPUs everywhere)
-    is ready, and gone afterwards.
+    the ``LOCAL_RANK`` of its first, 0. With ``torch`` the default process group is ready, and gone afterwards.
     """
 
     rank: int
     world_size: int
     #: Has a bundle for each rank, in their order.
-    group: shoal.PlacementGroup
-    meeting: shoal.ActorHandle
+    group: PlacementGroup
+    meeting: ActorHandle
     torch: bool = False
+    #: gloo runs on CPUs everywhere.
+    backend: str = "gloo"
+    #: Seconds that a collective may take.
+    timeout: float = 1800.0
     _before: dict[str, str | None] = dataclasses.field(default_factory=dict)
     #: Of rank 0: where the ranks find each other, on one machine and on several.
     _directory: str = ""
@@ -87,8 +95,8 @@ class Rank:
 
     def _local(self) -> tuple[int, int]:
         """Return this rank's number among those on its node, and how many those are."""
-        here, nodes = shoal.get_runtime_context().node_id, self.group.nodes()
-        return nodes[: self.rank].count(here), max(1, nodes.count(here))
+        here, places = get_runtime_context().node_id, self.group.nodes()
+        return places[: self.rank].count(here), max(1, places.count(here))
 
     def _set(self, name: str, value: str) -> None:
         self._before.setdefault(name, os.environ.get(name))
@@ -97,8 +105,8 @@ class Rank:
     def _join(self) -> None:
         distributed = _torch_distributed()
         if self.rank == 0:
-            shoal.get(self.meeting.say.remote("where", self._invite()), timeout=MEET_TIMEOUT)
-        kind, where, port = shoal.get(self.meeting.hear.remote("where"), timeout=MEET_TIMEOUT)
+            get(self.meeting.say.remote("where", self._invite()), timeout=MEET_TIMEOUT)
+        kind, where, port = get(self.meeting.hear.remote("where"), timeout=MEET_TIMEOUT)
         timeout = timedelta(seconds=MEET_TIMEOUT)
         if kind == "file":
             # All on this machine: nothing listens but gloo's own pairs, on loopback.
@@ -109,8 +117,14 @@ class Rank:
         else:
             store = distributed.TCPStore(where, port, self.world_size, is_master=False, timeout=timeout)
         distributed.init_process_group(
-            "gloo", store=store, rank=self.rank, world_size=self.world_size, timeout=timedelta(minutes=30)
+            self.backend,
+            store=store,
+            rank=self.rank,
+            world_size=self.world_size,
+            timeout=timedelta(seconds=self.timeout),
         )
+        # One that has ended before another is connected to all would look to it like a crash.
+        distributed.barrier()
 
     def _invite(self) -> tuple[str, str, int]:
         """Open the place where the ranks of a process group find each other."""
@@ -129,5 +143,8 @@ def _torch_distributed() -> Any:
 
 
 def _own_host() -> str:
-    node_id = shoal.get_runtime_context().node_id
-    return next(node.labels.get("host", "") for node in shoal.nodes() if node.id == node_id)
+    node_id = get_runtime_context().node_id
+    return next(node.labels.get("host", "") for node in nodes() if node.id == node_id)
+
+
+__all__ = ["MEET_TIMEOUT", "Meeting", "Rank"]
