@@ -317,7 +317,7 @@ def test_a_metric_that_nobody_reports(tmp_path):
         (lambda: tune.Tuner(parabola, {}, tune.TuneConfig(max_concurrent=0)), OptionError, "`max_concurrent`"),
         (lambda: tune.Tuner(parabola, {}, tune.TuneConfig(time_budget_s=0)), OptionError, "`time_budget_s`"),
         (lambda: tune.Tuner(parabola, {}, tune.TuneConfig(scheduler=tune.ASHA())), OptionError, "`metric`"),
-        (lambda: tune.report({}), tune.NotInTrialError, "where no trial runs"),
+        (lambda: tune.report({}), RuntimeError, "is for a training loop or a trial"),
     ],
 )
 def test_bad_input(make, error, says):

@@ -59,8 +59,8 @@ def current_session(function: str) -> Session:
     session = _current.get()
     if session is None:
         raise RuntimeError(
-            f"`{function}` is for a training loop, in the thread that runs it: pass the loop to `TorchTrainer`, with "
-            "`num_workers=0` to run it here."
+            f"`{function}` is for a training loop or a trial, in the thread that runs it: pass that to `TorchTrainer` "
+            "(with `num_workers=0` to run it here) or to `Tuner`."
         )
     return session
 

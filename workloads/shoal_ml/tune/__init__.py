@@ -1,5 +1,6 @@
 """Hyperparameter tuning: searchers propose, trial schedulers stop and clone, and every event is in a journal."""
 
+from shoal_ml.train.session import get_checkpoint, report
 from shoal_ml.tune.journal import JournalError
 from shoal_ml.tune.result_grid import Result, ResultGrid
 from shoal_ml.tune.schedulers.asha import ASHA
@@ -13,7 +14,7 @@ from shoal_ml.tune.searchers.bohb import BOHB
 from shoal_ml.tune.searchers.optuna_search import OptunaSearch
 from shoal_ml.tune.searchers.searcher import Searcher
 from shoal_ml.tune.searchers.wrappers import ConcurrencyLimiter, Repeater
-from shoal_ml.tune.session import NotInTrialError, TrialInfo, get_checkpoint, get_trial, report
+from shoal_ml.tune.session import TrialInfo, get_trial
 from shoal_ml.tune.space import (
     choice,
     grid_search,
@@ -56,7 +57,6 @@ __all__ = [
     "JournalError",
     "MaximumIteration",
     "MedianStopping",
-    "NotInTrialError",
     "OptunaSearch",
     "RandomSearch",
     "Repeater",

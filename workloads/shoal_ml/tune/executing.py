@@ -15,8 +15,8 @@ from typing import Any, cast
 import greenlet
 
 import shoal
-from shoal_ml.tune import session
-from shoal_ml.tune.session import TrialInfo
+from shoal_ml.train.session import report, running
+from shoal_ml.tune.session import TrialInfo, TrialSession
 from shoal_ml.tune.trainable import Trainable
 
 
@@ -47,7 +47,7 @@ class TrialRunner:
             generator.switch((metrics, saved))
 
         def body() -> Any:
-            with session.running(info, send):
+            with running(TrialSession(info, send)):
                 return self._call(config)
 
         trainable = greenlet.greenlet(body)
@@ -71,7 +71,7 @@ class TrialRunner:
         found = function(config, **self._parameters)
         if inspect.isgenerator(found):
             for metrics in cast("Iterator[Mapping[str, Any]]", found):
-                session.report(metrics)
+                report(metrics)
             return None
         return found
 

@@ -1,18 +1,12 @@
-"""What a trainable calls while it runs: ``report``, ``get_checkpoint``, ``get_trial``."""
+"""A trial as a session: ``report`` and ``get_checkpoint`` of a trainable are those of a training loop."""
 
 from __future__ import annotations
 
-import contextvars
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from shoal.errors import ShoalError
-
-
-class NotInTrialError(ShoalError, RuntimeError):
-    """Something that only a trial can do was called outside of one."""
+from shoal_ml.train.session import Session, current_session
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,60 +28,34 @@ class TrialInfo:
     checkpoint: Any = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Session:
-    info: TrialInfo
-    send: Callable[[dict[str, Any], Any], None]
+class TrialSession(Session):
+    """Hands the reports of a trial to ``send(metrics, checkpoint)``, which returns when they were noted.
 
-
-_current: contextvars.ContextVar[_Session | None] = contextvars.ContextVar("shoal_trial", default=None)
-
-
-def report(metrics: Mapping[str, Any], *, checkpoint: Any = None) -> None:
-    """Tell how the trial is doing; it goes on when that has been noted, or ends here if it is to be stopped.
-
-    Parameters
-    ----------
-    metrics
-        Names and numbers, or other plain values.
-    checkpoint
-        Whatever the trial needs to go on from here, if it is to be saved: anything that pickles. Large arrays and
-        tensors travel through the object store. It is what :func:`get_checkpoint` returns after a restart, and in a
-        clone.
-
-    Raises
-    ------
-    NotInTrialError
-        No trial runs here.
+    A checkpoint is whatever the trial needs to go on from there: anything that pickles. Large arrays and tensors travel
+    through the object store.
     """
-    session = _find("report")
-    if not isinstance(metrics, Mapping):
-        raise TypeError(f"`report` takes a mapping of metrics, not {type(metrics).__name__}.")
-    session.send(dict(metrics), checkpoint)
 
+    def __init__(self, info: TrialInfo, send: Callable[[dict[str, Any], Any], None]) -> None:
+        self.info = info
+        self._send = send
 
-def get_checkpoint() -> Any:
-    """Return what the trial, or the one that it is a clone of, has saved last; None if it begins anew."""
-    return _find("get_checkpoint").info.checkpoint
+    def report(self, metrics: dict[str, Any], checkpoint: Any) -> Mapping[str, Any]:
+        self._send(metrics, checkpoint)
+        return {}
+
+    def get_checkpoint(self) -> Any:
+        return self.info.checkpoint
 
 
 def get_trial() -> TrialInfo:
-    """Return the trial that runs here."""
-    return _find("get_trial").info
+    """Return the trial that runs here.
 
-
-@contextmanager
-def running(info: TrialInfo, send: Callable[[dict[str, Any], Any], None]) -> Iterator[None]:
-    """Be a trial; ``send(metrics, checkpoint)`` is called by each report."""
-    token = _current.set(_Session(info, send))
-    try:
-        yield
-    finally:
-        _current.reset(token)
-
-
-def _find(what: str) -> _Session:
-    session = _current.get()
-    if session is None:
-        raise NotInTrialError(f"`{what}` was called where no trial runs: it belongs into what a `Tuner` runs.")
-    return session
+    Raises
+    ------
+    RuntimeError
+        None does.
+    """
+    session = current_session("get_trial")
+    if not isinstance(session, TrialSession):
+        raise RuntimeError("`get_trial` was called in a training loop, which is no trial.")
+    return session.info
