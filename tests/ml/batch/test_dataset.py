@@ -96,3 +96,25 @@ def test_everything_works_without_rows(make):
     assert list(ds.iter_batches()) == []
     assert len(ds.to_pandas()) == 0
     assert make().materialize().count() == 0
+
+
+def test_a_plan_is_explained_in_words_and_as_a_picture():
+    ds = batch.range(1000).map_batches(double).limit(5).map_batches(Picky, concurrency=(1, 2), batch_size=3).drop("id")
+    found = ds.explain()
+    assert "1. range → map_batches(double)\n     tasks" in found.text
+    assert "3. map_batches(Picky) → drop(id)\n     a pool of 1 to 2 replicas" in repr(found)
+    bundle = found._repr_mimebundle_()
+    assert bundle["text/html"].count("<rect") == 4 and "<script" not in bundle["text/html"]
+
+
+def test_stats_say_what_the_last_run_did():
+    ds = batch.range(1000).map_batches(double).filter(lambda row: row["id"] < 10)
+    assert "has not run" in ds.stats().text
+    assert len(ds.take_all()) == 5
+    text = ds.stats().text
+    assert "run of a dataset: finished" in text and "rows/s" in text
+    line = next(line for line in text.splitlines() if "· map_batches(double)" in line)
+    assert "1,000" in line
+    assert "<table" in ds.stats()._repr_mimebundle_()["text/html"]
+    next(ds.iter_rows())
+    assert "ended early" in ds.stats().text or "finished" in ds.stats().text
