@@ -67,6 +67,7 @@ def compare(task: str, count: int, rounds: int, ray_python: str, errors: Any) ->
                 answer = systems[name].run(SYSTEMS[name][2].format(task), count)
                 if "error" in answer:
                     raw["errors"][name] = answer["error"]
+                    print(f"{task}, {name}: {answer['error']}", file=sys.stderr, flush=True)
                 elif turn >= 0:
                     raw["seconds"][name].append(answer["seconds"])
                     raw["digests"][name] = answer["digest"]
