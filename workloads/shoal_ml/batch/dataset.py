@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,8 @@ from shoal_ml.batch.arranging import Arranging
 from shoal_ml.batch.batch_formats import to_numpy_batch, to_pandas_batch
 from shoal_ml.batch.blocks import Block, concat, schema_of
 from shoal_ml.batch.checking import check_concurrency, check_format, check_function, check_names, check_whole
-from shoal_ml.batch.execution import RunOptions
+from shoal_ml.batch.execution import Run, RunOptions
+from shoal_ml.batch.explaining import PlanExplanation, RunStats
 from shoal_ml.batch.plan import Compute, Plan, Step
 from shoal_ml.batch.rows import Row, iterate_rows
 from shoal_ml.batch.saving import Saving
@@ -50,7 +52,8 @@ class Dataset(Arranging, Saving):
     """
 
     def __init__(self, plan: Plan, options: RunOptions = RunOptions()) -> None:  # noqa: B008 (frozen)
-        super().__init__(plan, options)
+        super().__init__(plan, dataclasses.replace(options, watch=None))
+        self._last_run: Run | None = None
 
     # -- changing ----------------------------------------------------------------------------------------------
 
@@ -181,7 +184,7 @@ class Dataset(Arranging, Saving):
             Leave out a last batch that is smaller.
         """
         size = None if batch_size is None else check_whole("batch_size", batch_size, 1)
-        return consuming.iterate_batches(self._plan, self._options, size, check_format(batch_format), drop_last)
+        return consuming.iterate_batches(self._plan, self._watched, size, check_format(batch_format), drop_last)
 
     def iter_torch_batches(
         self, *, batch_size: int | None = 256, drop_last: bool = False, device: str | None = None
@@ -198,12 +201,11 @@ class Dataset(Arranging, Saving):
 
     def iter_rows(self) -> Iterator[Row]:
         """Run the plan and give its rows."""
-        for block in consuming.iterate_blocks(self._plan, self._options):
-            yield from iterate_rows(block)
+        return self._rows(self._plan)
 
     def take(self, num_rows: int = 20) -> list[Row]:
         """Return the first rows; the plan runs as far as it must."""
-        return [_plain(row) for row in self.limit(num_rows).iter_rows()]
+        return [_plain(row) for row in self._rows(self.limit(num_rows)._plan)]
 
     def take_all(self) -> list[Row]:
         """Return all rows."""
@@ -219,11 +221,11 @@ class Dataset(Arranging, Saving):
         known = self._plan.source.num_rows()
         if known is not None and all(step.limit is not None or _keeps_rows(step) for step in self._plan.steps):
             return min([known, *(step.limit for step in self._plan.steps if step.limit is not None)])
-        return sum(handle.num_rows for handle in consuming.iterate_handles(self._plan, self._options))
+        return sum(handle.num_rows for handle in consuming.iterate_handles(self._plan, self._watched))
 
     def schema(self) -> dict[str, str]:
         """Return the type of each column, as the first rows have it; ``float32[8, 8]`` is an array in each row."""
-        block = concat(list(consuming.iterate_blocks(self.limit(1)._plan, self._options)))
+        block = concat(list(consuming.iterate_blocks(self.limit(1)._plan, self._watched)))
         return {
             name: kind + (f"[{', '.join(map(str, shape))}]" if shape else "")
             for name, (kind, shape) in schema_of(block).items()
@@ -231,7 +233,7 @@ class Dataset(Arranging, Saving):
 
     def materialize(self) -> Dataset:
         """Run the plan and keep its blocks in the cluster's object stores; return a dataset of them."""
-        handles = list(consuming.iterate_handles(self._plan, self._options))
+        handles = list(consuming.iterate_handles(self._plan, self._watched))
         return Dataset(Plan(RefsSource("materialized", handles)), self._options)
 
     def to_pandas(self) -> Any:
@@ -242,13 +244,36 @@ class Dataset(Arranging, Saving):
         """Return all rows as a dict of arrays."""
         return to_numpy_batch(self._all())
 
+    def explain(self) -> PlanExplanation:
+        """Say what the plan will do: its stages, where each runs, and what is done in one process. Runs nothing."""
+        return PlanExplanation(self._plan)
+
+    def stats(self) -> RunStats:
+        """Say what the last run has done, or is doing: for each stage blocks, rows, rows a second, bytes, what waits;
+        and the most memory held."""
+        return RunStats(self._last_run)
+
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _all(self) -> Block:
-        return concat(list(consuming.iterate_blocks(self._plan, self._options)))
+        return concat(list(consuming.iterate_blocks(self._plan, self._watched)))
+
+    def _rows(self, plan: Plan) -> Iterator[Row]:
+        for block in consuming.iterate_blocks(plan, self._watched):
+            yield from iterate_rows(block)
+
+    @property
+    def _watched(self) -> RunOptions:
+        return dataclasses.replace(self._options, watch=self._remember)
+
+    def _remember(self, run: Run) -> None:
+        self._last_run = run
 
     def _then(self, transform: Transform, compute: Compute = Compute()) -> Dataset:  # noqa: B008 (frozen)
         return self._with(self._plan.then(Step(transform, compute)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._plan, self._options)
 
     def __repr__(self) -> str:
         return f"<dataset {' → '.join([self._plan.source.name, *(step.name for step in self._plan.steps)])}>"

@@ -49,10 +49,13 @@ class RunOptions:
         Bytes of blocks that may be held at once: waiting, worked on, made and not taken.
     preserve_order
         Give blocks in the order of the source; otherwise as they are ready.
+    watch
+        Told of each run that begins with these options.
     """
 
     memory_budget: int = DEFAULT_BUDGET
     preserve_order: bool = True
+    watch: Callable[[Run], None] | None = None
 
 
 class Run:
@@ -79,6 +82,8 @@ class Run:
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=lambda: context.run(self._serve), name="shoal-batch", daemon=True)
         self._ended = False
+        if options.watch is not None:
+            options.watch(self)
 
     def start(self) -> Run:
         """Begin; returns at once."""

@@ -18,7 +18,11 @@ class Saving:
     """A part of :class:`~shoal_ml.batch.Dataset`."""
 
     _plan: Plan
-    _options: RunOptions
+
+    @property
+    def _watched(self) -> RunOptions:
+        """How it runs, and who is told of the run."""
+        raise NotImplementedError
 
     def write_parquet(self, folder: PathLike, *, mode: str = "error", rows_per_file: int = 0) -> Written:
         """Run the plan and write its rows to Parquet files.
@@ -73,7 +77,7 @@ class Saving:
         return writing.end_writing(self._rows_of(plan), old)
 
     def _rows_of(self, plan: Plan) -> Block:
-        return concat(list(consuming.iterate_blocks(plan, self._options)))
+        return concat(list(consuming.iterate_blocks(plan, self._watched)))
 
 
 __all__ = ["Saving"]
