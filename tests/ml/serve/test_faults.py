@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -115,5 +116,6 @@ def test_a_stopped_replica_does_not_hold_up_new_connections_for_ever(url):
         shoal.get(controller.wait_for_message.remote("default", "health checks in a row"), 30)
         shoal.get(controller.wait_for_replicas.remote("default", "Model", 2), 30)
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
     assert ask(url + "/m", b"1").status == 200

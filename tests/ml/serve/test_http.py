@@ -279,7 +279,7 @@ HEAD = b"Host: x\r\nConnection: close\r\n"
         (b"GET /nowhere/%2e%2e/echo HTTP/1.1\r\n" + HEAD + b"\r\n", 404),
         (b"GET //echo HTTP/1.1\r\n" + HEAD + b"\r\n", 404),
         (b"GET /-/../echo HTTP/1.1\r\n" + HEAD + b"\r\n", 404),
-        (b"OPTIONS * HTTP/1.1\r\n" + HEAD + b"\r\n", 400),
+        (b"OPTIONS * HTTP/1.1\r\n" + HEAD + b"\r\n", 404),
         (b"CONNECT x:80 HTTP/1.1\r\n" + HEAD + b"\r\n", 400),
         (b"POST /fast/times/5 HTTP/1.1\r\n" + HEAD + b"Content-Length: 0\r\n\r\n", 405),
         (b"POST /model HTTP/1.1\r\n" + HEAD + b"Content-Length: 3\r\n\r\n{]x", 400),

@@ -60,7 +60,9 @@ class Ingress:
         self._node_id = shoal.get_runtime_context().node_id
         self._hub = get_hub()
         self._front = Front(self._options, Forwarding(self._options))
+        self._known = asyncio.Event()
         self._hub.watch_routes(self._routes_changed)
+        await self._known.wait()  # nobody is told that there is nothing, before it is known
         self._server = Server(self._front, self._options)
         self._ssl = _ssl_context(self._options)
         family = socket.AF_INET6 if ":" in self._options.host else socket.AF_INET
@@ -98,6 +100,7 @@ class Ingress:
         self._front.update(routes)
         for route in routes:
             self._hub.router(key_of(route.application, route.deployment))
+        self._loop.call_soon_threadsafe(self._known.set)
 
     def _accept(self) -> None:
         assert self._listener is not None

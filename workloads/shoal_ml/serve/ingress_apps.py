@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -41,10 +43,19 @@ def ingress(app: Any) -> Callable[[type], type]:
             _bind_methods(made, cls, instance)
             return made
 
+        _resolve_annotations(cls)
         cls.__shoal_asgi__ = staticmethod(make)  # type: ignore[attr-defined]
         return cls
 
     return decorate
+
+
+def _resolve_annotations(cls: type) -> None:
+    """Replace annotations that are written as strings: the names in them do not travel with pickled code."""
+    for member in vars(cls).values():
+        if inspect.isfunction(member):
+            with contextlib.suppress(Exception):  # boundary: annotations are user code
+                member.__annotations__ = typing.get_type_hints(member, include_extras=True)
 
 
 def _make(app: Any, instance: Any) -> Any:

@@ -15,7 +15,7 @@ from shoal.model.ids import random_id
 from shoal_ml.serve.autoscaling import Autoscaler
 from shoal_ml.serve.board import Board
 from shoal_ml.serve.options import HTTPOptions
-from shoal_ml.serve.reconciling import Configure, Drain, ReplicaRow, Start, StartHistory, Wanted, plan
+from shoal_ml.serve.reconciling import Action, Configure, Drain, ReplicaRow, Start, StartHistory, Wanted, plan
 from shoal_ml.serve.replica import Load, Replica, Started
 from shoal_ml.serve.routing import ReplicaPlace
 from shoal_ml.serve.specs import DeploymentSpec
@@ -143,21 +143,25 @@ class Keeper:
             return
         wanted = Wanted(self.spec.version, self._num_wanted, self._configured)
         may_start = time.monotonic() >= self._not_before and not self._gave_up
-        for action in plan(wanted, list(self.rows.values()), may_start=may_start):
-            match action:
-                case Start(version):
-                    replica_id = f"{self.key}#{random_id('replica')}"
-                    row = self.rows[replica_id] = ReplicaRow(replica_id, version, "STARTING", self._configured)
-                    self._run(self._start(row))
-                case Drain(replica_id):
-                    row = self.rows[replica_id]
-                    row.state = "DRAINING"
-                    self._run(self._drain(row))
-                case Configure(replica_id):
-                    row = self.rows[replica_id]
-                    row.configured = self._configured
-                    self._run(self._configure(row))
+        while actions := plan(wanted, list(self.rows.values()), may_start=may_start):  # one may make room for another
+            for action in actions:
+                self._act(action)
         self._on_change()
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case Start(version):
+                replica_id = f"{self.key}#{random_id('replica')}"
+                row = self.rows[replica_id] = ReplicaRow(replica_id, version, "STARTING", self._configured)
+                self._run(self._start(row))
+            case Drain(replica_id):
+                row = self.rows[replica_id]
+                row.state = "DRAINING"
+                self._run(self._drain(row))
+            case Configure(replica_id):
+                row = self.rows[replica_id]
+                row.configured = self._configured
+                self._run(self._configure(row))
 
     @property
     def _gave_up(self) -> bool:
