@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trace_viewer import Opened, open_trace
 
 from shoal.observe.records import Record
 from shoal.observe.trace_events import SLACK, trace_events
 
 NODES = {"exec-1": "node-1", "exec-2": "node-2"}
+#: One of them is on a node that is not known.
+EXECUTORS = ("exec-1", "exec-2", "exec-3")
 HOSTS = {"node-1": "host-a"}
 START = 1_700_000_000.0
 
@@ -31,71 +35,27 @@ def record(
 
 def make(records: Sequence[Record], **options: Any) -> list[dict[str, Any]]:
     trace = trace_events(records, name="mine", executors=NODES, hosts=HOSTS, **options)
-    check(trace)
+    check(records, open_trace(json.dumps(trace, allow_nan=False)))
     return list(trace["traceEvents"])
 
 
-#: What each phase of the format must have and may have beside ``name``, ``ph``, ``pid``, ``tid`` and ``ts``.
-PHASES: dict[str, tuple[set[str], set[str]]] = {
-    "X": ({"dur"}, {"cat", "args"}),
-    "M": ({"args"}, set()),
-    "s": ({"id", "cat"}, set()),
-    "f": ({"id", "cat", "bp"}, set()),
-    "C": ({"args"}, set()),
-    "i": ({"s"}, {"cat", "args"}),
-}
-METADATA = {"process_name": {"name": str}, "thread_name": {"name": str}, "process_sort_index": {"sort_index": int}}
-
-
-def check_fields(event: dict[str, Any]) -> None:
-    """Hold an event against what the Trace Event Format says of its phase."""
-    needed, allowed = PHASES[event["ph"]]
-    fields = set(event) - {"name", "ph", "pid", "tid", "ts"}
-    assert needed <= fields <= needed | allowed, event
-    assert all(isinstance(event.get(name, ""), str) for name in ("name", "cat", "s", "bp")) and event["name"], event
-    if event["ph"] == "M":
-        shape = METADATA[event["name"]]
-        assert {name: type(value) for name, value in event["args"].items()} == shape, event
-    assert event["ph"] != "i" or event["s"] in ("g", "p", "t")
-    assert isinstance(event.get("args", {}), dict)
-
-
-def check(trace: dict[str, Any]) -> None:
-    """Hold a trace against the format's rules."""
-    events = trace["traceEvents"]
-    assert set(trace) == {"traceEvents", "displayTimeUnit", "otherData"} and trace["displayTimeUnit"] in ("ms", "ns")
-    for event in events:
-        check_fields(event)
-    assert json.loads(json.dumps(trace, allow_nan=False)) == trace
-    for event in events:
-        assert {"name", "ph", "pid", "tid", "ts"} <= set(event) and event["ph"] in "XMsfCi", event
-        assert isinstance(event["pid"], int) and isinstance(event["tid"], int)
-        assert isinstance(event["ts"], int | float) and event["ts"] >= 0
-        assert event["ph"] != "X" or event["dur"] >= 0
-        assert event["ph"] != "C" or all(isinstance(value, int | float) for value in event["args"].values())
-    named = {(e["pid"], e["tid"]) for e in events if e["ph"] == "M" and e["name"] == "thread_name"}
-    processes = {e["pid"] for e in events if e["ph"] == "M" and e["name"] == "process_name"}
-    threads: dict[tuple[int, int], list[tuple[float, float]]] = {}
-    for event in events:
-        if event["ph"] in "Xi":
-            assert (event["pid"], event["tid"]) in named and event["pid"] in processes
-        if event["ph"] == "X":
-            threads.setdefault((event["pid"], event["tid"]), []).append((event["ts"], event["ts"] + event["dur"]))
-    for slices in threads.values():
-        for (_, end), (begin, _) in itertools.pairwise(sorted(slices)):
-            assert begin >= end - 0.01, "slices of a thread follow one another"
-    starts = {e["id"]: e for e in events if e["ph"] == "s"}
-    ends = {e["id"]: e for e in events if e["ph"] == "f"}
-    assert set(starts) == set(ends) and len(starts) == sum(e["ph"] == "s" for e in events)
-    for number, start in starts.items():
-        end = ends[number]
-        assert start["ts"] <= end["ts"] and end["bp"] == "e" and (start["name"], start["cat"]) == (
-            end["name"], end["cat"],
-        )  # fmt: skip
-        for arrow in (start, end):
-            assert any(
-                begin - 0.01 <= arrow["ts"] <= finish + 0.01 for begin, finish in threads[arrow["pid"], arrow["tid"]]
-            ), "an arrow needs a slice at both ends"
+def check(records: Sequence[Record], shown: Opened) -> None:
+    """Hold what a viewer shows against what was to be shown."""
+    ran = {made.task_id: made for made in records if made.executor}
+    work = shown.work()
+    assert set(work) == set(ran)
+    assert {piece.depth for piece in shown.slices} <= {0}, "what runs in a thread follows one another"
+    for task, piece in work.items():
+        made = ran[task]
+        assert piece.end - piece.begin == pytest.approx(max(1, made.seconds * 1e9), abs=2), "in nanoseconds"
+        assert shown.threads[piece.track].partition(" (")[0] == made.executor
+        assert NODES.get(made.executor, "not known") in shown.processes[piece.track[0]]
+    assert len({target for _, target in shown.arrows}) == len(shown.arrows), "an arrow is at another's slice"
+    for source, target in shown.arrows:
+        owner = ran[target.task].owner
+        assert source.task == target.task or shown.threads[source.track].partition(" (")[0] == owner
+    by_drivers = {task for task, made in ran.items() if made.owner not in NODES and made.owner not in EXECUTORS}
+    assert by_drivers <= {target.task for _, target in shown.arrows}, "all that drivers submitted comes from there"
 
 
 def slices(events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -159,6 +119,79 @@ def test_curves_are_those_of_the_time_shown() -> None:
         {"running": 0, "queued": 1}, {"running": 1, "queued": 1},
     ]  # fmt: skip
     assert {e["args"]["bytes"] for e in counters if e["name"] == "memory"} == {5}
+
+
+def test_a_curve_has_one_value_at_a_time() -> None:
+    points = [
+        {"time": START + at, "running": 1, "queued": number, "memory_used": 5}
+        for number, at in enumerate((-0.9, -0.4, 1))
+    ]
+    counters = [e for e in make([record(1, 0.0, 1.5, 1.0)], history=points) if e["ph"] == "C" and e["name"] == "tasks"]
+    assert [(e["ts"], e["args"]["queued"]) for e in counters] == [(0.0, 1), (1e6, 2)]
+
+
+def test_times_are_microseconds_since_the_moment_that_it_says() -> None:
+    trace = trace_events([record(1, 0.25, 3.0, 2.0)], executors=NODES, hosts=HOSTS)
+    (found,) = slices(trace["traceEvents"]).values()
+    began = datetime.fromisoformat(trace["otherData"]["began"]).timestamp()
+    assert began + found["ts"] / 1e6 == pytest.approx(START + 1.0, abs=1e-6)
+    assert began + (found["ts"] + found["dur"]) / 1e6 == pytest.approx(START + 3.0, abs=1e-6)
+
+
+def test_work_without_a_length_keeps_its_arrow() -> None:
+    """The executor was lost, for instance: how long it had run is not known."""
+    lost = [record(number, 0.0, 1.0, 0.0, outcome="failed") for number in range(3)]
+    make([*lost, record(3, 0.0, 1.5, 0.5)])
+
+
+def test_thousands_submitted_at_one_moment_come_from_before_they_ran() -> None:
+    """A mark of a microsecond for each would reach beyond the begin of the first."""
+    make([record(number, 0.0, 0.001 + number * 1e-5, 1e-5) for number in range(3_000)])
+
+
+def test_a_task_began_before_what_it_submitted() -> None:
+    """Its end was heard of late, and it is as long as it was: it is put forward, and the arrow is as it should be."""
+    outer = record(1, 0.0, 1.040, 0.020)
+    inner = record(2, 1.005, 1.012, 0.002, "exec-2", owner="exec-1")
+    before = record(3, 0.0, 1.003, 0.5)
+    found = slices(make([outer, inner, before]))
+    assert found["task-1"]["ts"] == pytest.approx(1.005e6), "not at 1.020"
+    assert found["task-1"]["dur"] == pytest.approx(20_000)
+
+
+def test_no_number_of_a_thread_is_that_of_a_process() -> None:
+    events = make([record(number, 0.0, 1.0, 0.5, f"exec-{number}", owner=f"driver-{number}") for number in range(1, 9)])
+    threads = {e["tid"] for e in events if e["ph"] == "M" and e["name"] == "thread_name"}
+    assert not threads & {e["pid"] for e in events}
+
+
+@pytest.mark.parametrize(
+    ("broken", "rule"),
+    [
+        ({"dur": -1.0}, "without a length"),
+        ({"dur": 0.0}, "without a length"),
+        ({"ts": -1.0}, "not negative"),
+        ({"ts": 0.0005}, "nanoseconds"),
+        ({"ts": True}, "`ts`"),
+        ({"ts": float("nan")}, "no JSON"),
+        ({"ph": "Z"}, "phase"),
+        ({"pid": 77}, "without a name"),
+        ({"tid": 77}, "nameless"),
+        ({"pid": "node"}, "`pid`"),
+        ({"more": 1}, "unknown"),
+        ({"name": ""}, "name"),
+        ({"dur": 1_200_000.001}, "ends after it"),
+        ({"ts": 900_000.0}, "begins in no slice|ends in no slice|turned round|ends after it"),
+    ],
+)
+def test_the_viewer_of_these_tests_refuses(broken: dict[str, Any], rule: str) -> None:
+    first, second = record(1, 0.0, 1.0, 0.5, owner="exec-2"), record(2, 0.0, 2.2, 1.2)
+    trace = trace_events([first, second], executors=NODES, hosts=HOSTS)
+    open_trace(json.dumps(trace))
+    target = next(e for e in trace["traceEvents"] if e["ph"] == "X" and e["cat"] == "task")
+    target |= broken
+    with pytest.raises(AssertionError, match=rule):
+        open_trace(json.dumps(trace))
 
 
 def test_nothing_is_a_trace_too() -> None:
