@@ -68,7 +68,7 @@ def transformers_callback() -> Any:
     """
     from transformers import TrainerCallback
 
-    class Reports(TrainerCallback):  # type: ignore[misc]
+    class Reports(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **options: Any) -> None:
             report({"step": state.global_step, **(logs or {})})
 

@@ -46,7 +46,7 @@ class TensorBoardLogger(Logger):
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self._directory / name))  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(self._directory / name))
 
     def log_metrics(self, report: int, metrics: Mapping[str, Any]) -> None:
         for name, value in numbers_of(metrics).items():

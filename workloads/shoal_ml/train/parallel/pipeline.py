@@ -71,8 +71,8 @@ class Pipeline:
             raise OptionError(f"`schedule` is one of {', '.join(SCHEDULES)}, not {schedule!r}.", option="schedule")
         self._mesh = mesh
         self._group = mesh["pipe"].get_group()
-        self.num_stages = mesh["pipe"].size()
-        self.stage = mesh.get_local_rank("pipe")
+        self.num_stages: int = mesh["pipe"].size()
+        self.stage: int = mesh.get_local_rank("pipe")
         self.plan = plan or split_stages(model, self.num_stages, sample)
         self.module = self._build(model, seed)
         #: The passes of this rank in the last step.
@@ -114,8 +114,7 @@ class Pipeline:
         self._work.clear()
         losses: list[torch.Tensor] = []
         args = (inputs,) if self.is_first else ()
-        options = {"target": targets, "losses": losses} if self.is_last else {}
-        self._schedule.step(*args, **options)
+        self._schedule.step(*args, target=targets if self.is_last else None, losses=losses if self.is_last else None)
         self._average_gradients()
         mean = torch.stack(losses).mean().detach() if losses else torch.zeros((), device=inputs.device)
         distributed.broadcast(mean, group=self._group, group_src=self.num_stages - 1)
@@ -133,8 +132,7 @@ class Pipeline:
         start, stop = self.plan.bounds[self.stage]
         if any(parameter.device.type == "meta" for parameter in model[start:stop].parameters()):
             return build_stage(model, self.plan, self.stage, seed=seed, device=get_context().device)
-        stage: nn.Sequential = model[start:stop].to(get_context().device)
-        return stage
+        return model[start:stop].to(get_context().device)  # type: ignore[return-value]
 
     def _average_gradients(self) -> None:
         import torch
@@ -148,7 +146,7 @@ class Pipeline:
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         distributed.all_reduce(flat, group=self._mesh["data"].get_group())
         flat /= self._mesh["data"].size()
-        pieces = flat.split([gradient.numel() for gradient in gradients])
+        pieces = torch.split(flat, [gradient.numel() for gradient in gradients])
         for gradient, piece in zip(gradients, pieces, strict=True):
             gradient.copy_(piece.view_as(gradient))
 
