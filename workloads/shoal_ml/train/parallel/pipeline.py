@@ -137,10 +137,13 @@ class Pipeline:
     def _average_gradients(self) -> None:
         import torch
         import torch.distributed as distributed
+        from torch.distributed.tensor import DTensor
 
         if "data" not in self._mesh.mesh_dim_names or self._mesh["data"].size() == 1:
             return
-        gradients = [one.grad for one in self.module.parameters() if one.grad is not None]
+        found = (one.grad for one in self.module.parameters() if one.grad is not None)
+        # Of tensors that are split along `tensor`, this rank's part: ranks along `data` hold the same parts.
+        gradients = [one.to_local() if isinstance(one, DTensor) else one for one in found]
         if not gradients:
             return
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from shoal_ml.train.parallel.schedule_picture import to_svg
+
 #: A backward pass takes about twice as long as its forward pass: gradients of inputs and of parameters.
 BACKWARD = 2.0
 
@@ -64,14 +66,40 @@ class ScheduleChart:
     def __repr__(self) -> str:
         return self.picture()
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/plain": self.picture(), "image/svg+xml": to_svg(self)}
 
-def expected(schedule: str, num_stages: int, num_microbatches: int, backward: float = BACKWARD) -> ScheduleChart:
-    """Return what a schedule gives if all stages take equally long and sending takes no time.
+    def mean(self, kind: str) -> list[float]:
+        """Return how long a pass takes on average, of each stage; *kind* is ``"F"`` or ``"B"``."""
+        spans = [
+            [one.ended - one.began for one in self.work if (one.stage, one.kind) == (stage, kind)]
+            for stage in range(self.num_stages)
+        ]
+        return [sum(each) / len(each) if each else 0.0 for each in spans]
+
+    def expected(self, schedule: str) -> ScheduleChart:
+        """Return what *schedule* gives if each pass takes its stage's mean here, and nothing has to be waited for.
+
+        Bubbles of a measured chart above those were spent on sending, or by ranks that shared a processor.
+        """
+        num_microbatches = 1 + max((one.batch for one in self.work), default=-1)
+        return expected(schedule, self.num_stages, num_microbatches, self.mean("B"), self.mean("F"))
+
+
+def expected(
+    schedule: str,
+    num_stages: int,
+    num_microbatches: int,
+    backward: float | Sequence[float] = BACKWARD,
+    forward: float | Sequence[float] = 1.0,
+) -> ScheduleChart:
+    """Return what a schedule gives if sending takes no time; a pass takes equally long in all stages, or what is given.
 
     GPipe (Huang et al. 2019) does all forward passes and then all backward passes. 1F1B (Narayanan et al. 2019) begins
-    backward passes as soon as it can, so that a stage holds at most *num_stages* micro-batches. Both have
-    ``(num_stages - 1) / (num_microbatches + num_stages - 1)`` of bubbles.
+    backward passes as soon as it can, so that a stage holds at most *num_stages* micro-batches. If stages are alike,
+    both have ``(num_stages - 1) / (num_microbatches + num_stages - 1)`` of bubbles.
     """
+    spans = {"F": _each(forward, num_stages), "B": _each(backward, num_stages)}
     orders = [_order(schedule, stage, num_stages, num_microbatches) for stage in range(num_stages)]
     ended: dict[tuple[int, str, int], float] = {}
     free = [0.0] * num_stages
@@ -85,7 +113,7 @@ def expected(schedule: str, num_stages: int, num_microbatches: int, backward: fl
                 if needed is not None and needed not in ended:
                     break
                 began = max(free[stage], 0.0 if needed is None else ended[needed])
-                free[stage] = ended[stage, kind, batch] = began + (1.0 if kind == "F" else backward)
+                free[stage] = ended[stage, kind, batch] = began + spans[kind][stage]
                 work.append(Work(stage, kind, batch, began, free[stage]))
                 at[stage] += 1
     return ScheduleChart(tuple(work), num_stages)
@@ -96,6 +124,10 @@ def measured(work: Sequence[Work], num_stages: int) -> ScheduleChart:
     begin = min((one.began for one in work), default=0.0)
     moved = (one._replace(began=one.began - begin, ended=one.ended - begin) for one in work)
     return ScheduleChart(tuple(moved), num_stages)
+
+
+def _each(value: float | Sequence[float], num_stages: int) -> Sequence[float]:
+    return [float(value)] * num_stages if isinstance(value, (int, float)) else value
 
 
 def _order(schedule: str, stage: int, num_stages: int, num_microbatches: int) -> list[tuple[str, int]]:
