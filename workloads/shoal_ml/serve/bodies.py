@@ -42,7 +42,7 @@ def decode(content_type: str, body: bytes) -> Any:
 
             return np.load(io.BytesIO(body), allow_pickle=False)
         if kind == ARROW:
-            import pyarrow as pa  # type: ignore[import-untyped]
+            import pyarrow as pa
 
             with pa.ipc.open_stream(body) as reader:
                 return reader.read_all()
