@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import time
+from datetime import datetime
 from pathlib import Path
 
 import numpy
 import pytest
 from cells_of_work import Counter, double, fail, run_cells, stuck
+from trace_viewer import open_trace
 
 import shoal
 import shoal.state
@@ -103,12 +105,21 @@ def test_the_other_tables(cluster):
 def test_a_timeline_is_a_file_that_viewers_open(cluster, tmp_path):
     run_cells("In[5]#ee")
     path = shoal.state.timeline(tmp_path / "trace.json", cell="In[5]")
+    shown = open_trace(path.read_text())
     trace = json.loads(path.read_text())
     slices = [e for e in trace["traceEvents"] if e["ph"] == "X" and e["cat"] == "task"]
     assert sorted(e["name"] for e in slices) == [*["double"] * 13, "fail", "nested"]
     assert len({e["id"] for e in trace["traceEvents"] if e["ph"] == "s"}) == 15
     processes = [e["args"]["name"] for e in trace["traceEvents"] if e["name"] == "process_name"]
     assert any(node in name for name in processes for node in shoal.state.nodes().id)
+    # What the viewer shows is what the tables say, of each task, in their units.
+    rows = {row["task_id"]: row for row in shoal.state.tasks(cell="In[5]", as_rows=True)}
+    assert len(shown.arrows) == len(rows) and set(shown.work()) == set(rows)
+    began = datetime.fromisoformat(trace["otherData"]["began"]).timestamp()
+    for task, piece in shown.work().items():
+        assert piece.end - piece.begin == pytest.approx(max(1, rows[task]["seconds"] * 1e9), abs=2)
+        assert rows[task]["submitted"] - 1e-3 <= began + piece.begin / 1e9
+        assert began + piece.end / 1e9 <= rows[task]["ended"] + 1e-3
     assert shoal.state.timeline(limit=0)["otherData"]["cluster"] == cluster.name
 
 

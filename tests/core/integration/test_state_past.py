@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cells_of_work import Counter, double, run_cells
+from trace_viewer import open_trace
 
 import shoal
 import shoal.state
@@ -44,13 +46,13 @@ def test_inline_it_works_likewise():
         assert len(shoal.state.leases()) == 0 and len(shoal.state.placement_groups()) == 0
         held = shoal.put(3)
         assert held.id in set(shoal.state.objects().object_id)
-        assert {e["ph"] for e in shoal.state.timeline()["traceEvents"]} >= {"X", "s", "f", "M"}
+        assert len(open_trace(json.dumps(shoal.state.timeline())).arrows) == 15
         (group,) = look(session.get_owner(), "failures", "In[1]#aa")
         assert group[1:4] == ("fail", 1, "ValueError: not now")
         del generator
 
 
-def test_a_cluster_that_has_ended_can_be_examined(wait_until):
+def test_a_cluster_that_has_ended_can_be_examined(wait_until, tmp_path):
     with shoal.init(num_cpus=2, name="past") as cluster:
         cluster_id = cluster.id
         run_cells("In[3]#aa")
@@ -72,7 +74,8 @@ def test_a_cluster_that_has_ended_can_be_examined(wait_until):
     assert past.actors().query("name == 'ann'").state.tolist() == ["dead"]
     assert past.summary("cell").finished.tolist() == [14]
     assert len(past.jobs()) == 1 and {"node", "driver", "actor"} <= set(past.events().kind)
-    assert sum(e["ph"] == "X" and e["cat"] == "task" for e in past.timeline()["traceEvents"]) == 15
+    shown = open_trace(past.timeline(tmp_path / "past.json").read_text())
+    assert sum(piece.category == "task" for piece in shown.slices) == 15
     assert shoal.state.open(row["path"]).id == cluster_id
 
 
