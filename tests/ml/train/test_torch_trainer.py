@@ -224,23 +224,29 @@ def test_checkpoints_are_written_in_the_background(tmp_path):
     assert [one.load()["weights"][0].item() for one in result.checkpoints] == [1.0, 2.0, 3.0, 4.0]
 
 
-def test_a_run_is_stopped_and_its_learning_rate_changed_from_outside():
-    def loop() -> list[float]:
+def test_the_learning_rate_is_changed_from_outside():
+    def loop() -> float:
         optimizer = train.prepare_optimizer(torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1))
-        rates = [0.1]
-        while rates[-1] != 0.5:
-            train.report({"lr": rates[-1]})
-            rates.append(optimizer.param_groups[0]["lr"])
-        while True:
-            train.report({"lr": rates[-1]}, checkpoint={"rates": rates[-1]})
+        while optimizer.param_groups[0]["lr"] == 0.1:
+            settings = train.report({"lr": 0.1})
+        assert settings == {"lr": 0.5}
+        return optimizer.param_groups[0]["lr"]
 
     run = TorchTrainer(loop, scaling=TWO, run=QUIET).fit(background=True)
     run.set("lr", 0.5)
+    assert run.result(timeout=60).returned == [0.5, 0.5]
+
+
+def test_a_run_is_stopped_from_outside():
+    def loop() -> None:
+        while True:
+            train.report({"loss": 1.0})
+
+    run = TorchTrainer(loop, scaling=TWO, run=QUIET).fit(background=True)
     run.stop()
-    result = run.result(timeout=60)
+    assert run.result(timeout=60).returned == [None, None]
     assert run.is_done and "ended" in repr(run) and "rank 1" in repr(run)
     assert "<table>" in run._repr_mimebundle_()["text/html"]
-    assert result.returned == [None, None]
 
 
 def test_a_run_grows_when_there_is_room(tmp_path):
