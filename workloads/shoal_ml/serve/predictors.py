@@ -74,5 +74,5 @@ def predictor(
             predicted = await asyncio.to_thread(self._predictor.predict, columns)
             return [{key: column[index] for key, column in predicted.items()} for index in range(len(rows))]
 
-    label = str(name or getattr(make, "__name__", "Predictor"))
+    label = name or str(getattr(make, "__name__", "Predictor"))
     return deployment(name=label, **{"max_ongoing_requests": 2 * max_batch_size, **options})(Served)

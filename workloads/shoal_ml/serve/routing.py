@@ -116,7 +116,7 @@ class RoutingTable:
     def _pick_for_model(self, model_id: str, free: list[_Load]) -> _Load:
         """Return the first with room in the model's own order of replicas, unless it is far busier than the idlest."""
         least = min(load.ongoing for load in free)
-        calm = [load for load in free if load.ongoing <= max(2 * least, self._limit // 2) + 1]
+        calm = [load for load in free if load.ongoing <= 2 * least + self._limit // 2]
         return max(calm, key=lambda load: rendezvous(model_id, load.place.replica_id))
 
 
