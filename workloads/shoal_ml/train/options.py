@@ -167,7 +167,8 @@ class FailureConfig:
     retry_exceptions
         Exception types of the loop after which it is started again too.
     hang_timeout
-        Seconds without a report of any rank after which the stacks of all ranks are shown; None never.
+        Seconds without a report of any rank after which the stacks of all ranks are shown; None never. Until the first
+        report it is a minute at least: processes start, and meet.
     on_hang
         ``"tell"``: show the stacks and go on. ``"fail"``: that counts as a failure.
     allow_nan

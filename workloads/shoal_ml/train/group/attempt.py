@@ -20,6 +20,8 @@ from shoal_ml.train.options import FailureConfig, ScalingConfig
 
 #: Seconds in which the rank at fault has to be known after another one fails because of it.
 ECHO_SECONDS = 5.0
+#: Seconds that processes may take to start, to import torch and to meet, before anybody calls that hanging.
+SETUP_SECONDS = 60.0
 
 
 class Resize(Exception):
@@ -106,7 +108,8 @@ class Attempt:
         news = self.coordinator.news.remote(seen)
         waits = self._failure.hang_timeout
         while self._refs:
-            left = None if waits is None or told else max(0.0, last + waits - time.monotonic())
+            patience = waits if waits is None or seen else max(waits, SETUP_SECONDS)
+            left = None if patience is None or told else max(0.0, last + patience - time.monotonic())
             if self._errors:
                 left = max(0.0, last + ECHO_SECONDS - time.monotonic())
             ready, _ = shoal.wait([news, *self._refs], timeout=left)
