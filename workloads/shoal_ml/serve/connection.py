@@ -46,6 +46,7 @@ class Server:
         )
         self.config.load()
         self.state = ServerState()
+        self._empty = asyncio.Event()
 
     def connection(self, slot: Slot | None = None) -> Connection:
         """Return the protocol for a new connection."""
@@ -54,6 +55,17 @@ class Server:
     def connections(self) -> list[Connection]:
         """Return those that are open and speak HTTP."""
         return [connection for connection in self.state.connections if isinstance(connection, Connection)]
+
+    def left(self) -> None:
+        """A connection has gone."""
+        if not self.state.connections:
+            self._empty.set()
+
+    async def until_empty(self) -> None:
+        """Wait until no connection is open."""
+        while self.state.connections:
+            self._empty.clear()
+            await self._empty.wait()
 
     def websockets(self) -> list[Any]:
         """Return the connections that have become websockets."""
@@ -65,6 +77,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, server: Server, slot: Slot | None) -> None:
         super().__init__(server.config, server.state, {}, asyncio.get_running_loop())
+        self._server = server
         self._limits = server.options
         self._slot = slot
         self._timer: asyncio.TimerHandle | None = None
@@ -88,6 +101,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         if self._slot is not None:
             self._slot.closed()
+        self._server.left()
 
     def on_message_begin(self) -> None:
         self._note(STARTED)
@@ -168,15 +182,15 @@ class Connection(HttpToolsProtocol):
         self._disarm()
         self._note(BEGUN)
         super().handle_websocket_upgrade()
-        slot, transport = self._slot, self.transport
-        if slot is None:
-            return
-        protocol: Any = transport.get_protocol()
+        slot, server = self._slot, self._server
+        protocol: Any = self.transport.get_protocol()
         lost = protocol.connection_lost
 
         def connection_lost(exc: Exception | None) -> None:
             lost(exc)
-            slot.closed()
+            if slot is not None:
+                slot.closed()
+            server.left()
 
         protocol.connection_lost = connection_lost
 

@@ -60,6 +60,7 @@ class WebReplica:
         self._server: Server | None = None
         self._taker: Taker | None = None
         self._opening: set[asyncio.Task[Any]] = set()
+        self._draining = False
 
     async def listen(self) -> str:
         """Take over connections; returns where. Not with TLS, whose state is no descriptor."""
@@ -86,7 +87,12 @@ class WebReplica:
         loop = asyncio.get_running_loop()
         opening = loop.create_task(loop.connect_accepted_socket(lambda: server.connection(slot), sock))
         self._opening.add(opening)
-        opening.add_done_callback(self._opening.discard)
+        opening.add_done_callback(self._opened)
+
+    def _opened(self, opening: asyncio.Task[Any]) -> None:
+        self._opening.discard(opening)
+        if self._draining and not opening.cancelled() and opening.exception() is None:
+            opening.result()[1].hand_back()  # it was under way here when we asked for no more
 
     async def answer(self, meta: Meta, request: ForwardedRequest) -> ForwardedResponse:
         """Answer a request that another process has read."""
@@ -121,20 +127,21 @@ class WebReplica:
             exchange.task.cancel()
 
     async def drain(self) -> None:
-        """Hand connections back as they become idle; returns when all have gone."""
+        """Hand connections back as they become idle; returns when all have gone, their last bytes too."""
         server = self._server
         if server is None:
             return
+        self._draining = True
         if self._taker is not None:
             self._taker.close()
             self._taker = None
-        for opening in list(self._opening):
-            await asyncio.wait([opening])
+        while self._opening:
+            await asyncio.wait(self._opening)
         for connection in server.connections():
             connection.hand_back()
         for websocket in server.websockets():
             websocket.shutdown()
-        await self._servable.admission.idle()
+        await server.until_empty()
 
     def close(self) -> None:
         """Take no more connections."""
