@@ -189,7 +189,12 @@ class Run:
         try:
             got.append(stream.next(0))
             if len(got) == 2:
-                block, made = got[0], shoal.get(got[1])
+                block = got[0]
+                try:
+                    made = shoal.get(got[1])
+                except BaseException as error:  # it has ended between the two
+                    self._under_way.pop(work.work_id, None)
+                    return self._has_failed(work, error)
                 self._note(work.stage, made)
                 got = []
                 actions = self.flow.result(work, work.received, _handle_of(work, block, made))

@@ -155,7 +155,7 @@ class Shard:
 
 def deal(plan: Plan, options: RunOptions, num_ranks: int, equal: bool) -> list[Shard]:
     """Start the dealer and return its shards, which keep it alive."""
-    actor = shoal.remote(Dealer).options(max_concurrency=2 * num_ranks + 1, name="streaming_split")
+    actor = shoal.remote(Dealer).options(max_concurrency=2 * num_ranks + 1)
     dealer = actor.remote(plan, options, num_ranks, equal)
     return [Shard(dealer, rank, num_ranks) for rank in range(num_ranks)]
 

@@ -77,9 +77,7 @@ class Attempt:
     ) -> None:  # fmt: skip
         """Start the ranks."""
         num_ranks = len(sent)
-        self.coordinator = (
-            shoal.remote(Coordinator).options(name="train coordinator").remote(num_ranks, start.number, settings)
-        )
+        self.coordinator = shoal.remote(Coordinator).remote(num_ranks, start.number, settings)
         bundle = self._scaling.bundle
         own = {name: bundle[name] for name in ("num_cpus", "num_gpus", "memory") if name in bundle}
         rest = {name: amount for name, amount in bundle.items() if name not in own}
