@@ -13,6 +13,7 @@ from shoal_ml.train.errors import (
 from shoal_ml.train.many.errors import CatalogError, FitError, MissingModelError
 from shoal_ml.train.many.fit_many import fit_many
 from shoal_ml.train.many.fitted import FittedModels
+from shoal_ml.train.many.serving import model_id, serve_many
 from shoal_ml.train.options import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from shoal_ml.train.parallel.pipeline import Pipeline
 from shoal_ml.train.parallel.schedules import ScheduleChart
@@ -59,11 +60,13 @@ __all__ = [
     "get_context",
     "get_dataset_shard",
     "get_device",
+    "model_id",
     "prepare_data_loader",
     "prepare_model",
     "prepare_optimizer",
     "report",
     "resume",
+    "serve_many",
     "sharded",
     "split_stages",
 ]

@@ -9,6 +9,7 @@ import pickle
 import shutil
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoal.errors import OptionError
@@ -59,6 +60,11 @@ class FittedModels:
         """Close the catalog; one that was given no directory goes with this."""
         self._end()
 
+    @property
+    def directory(self) -> Path:
+        """Where the catalog is."""
+        return self._catalog.directory
+
     # -- one model -------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
@@ -86,6 +92,10 @@ class FittedModels:
             There are several, and no metric says which is best.
         """
         return pickle.loads(self._catalog.pickled(self._best_row(key, trainer, params).fit_id))
+
+    def pickled(self, key: Key) -> bytes:
+        """Return the best model of a key as it was pickled; raises as :meth:`get`."""
+        return self._catalog.pickled(self._best_row(key, None, {}).fit_id)
 
     def _best_row(self, key: Key, trainer: str | None, params: dict[str, Any]) -> FitRow:
         rows = self._catalog.rows_of(encode(key))
@@ -238,7 +248,7 @@ class FittedModels:
 
     def _pickled(self, key: Key, may_miss: bool) -> bytes | None:
         try:
-            return self._catalog.pickled(self._best_row(key, None, {}).fit_id)
+            return self.pickled(key)
         except MissingModelError:
             if may_miss:
                 return None

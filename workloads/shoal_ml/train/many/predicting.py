@@ -70,11 +70,9 @@ class _PredictPart:
 
     def __call__(self, part: _Part) -> tuple[np.ndarray, np.ndarray]:
         """Return the positions of the rows in the whole frame, and what was predicted for them."""
-        import numpy as np
-
         rows = rows_of(self._block(part.block), part.start, part.stop)
         model = pickle.loads(part.pickled)
-        values = np.asarray(self._default(model, rows) if self._predict is None else self._predict(model, rows))
+        values = predict_rows(self._predict, model, rows, self._by)
         if values.ndim == 0 or len(values) != len(rows):
             shape = "a single value" if values.ndim == 0 else f"{len(values)} values"
             raise ValueError(f"The model of the key {part.key!r} has predicted {shape} for {len(rows)} rows.")
@@ -85,13 +83,17 @@ class _PredictPart:
             self._last = ref, shoal.get(ref)
         return self._last[1]
 
-    def _default(self, model: Any, rows: Any) -> Any:
-        names = getattr(model, "feature_names_in_", None)
-        features = rows.drop(columns=self._by) if names is None else rows[list(names)]
-        if hasattr(model, "predict"):
-            return model.predict(features)
-        if callable(model):
-            return model(features)
-        raise TypeError(
-            f"A {type(model).__name__} has no method `predict`: say how with `predict=lambda model, rows: …`."
-        )
+
+def predict_rows(predict: Predict | None, model: Any, rows: pd.DataFrame, by: Sequence[str]) -> np.ndarray:
+    """Return what a model predicts for some rows: by *predict*, or as models of its kind do it."""
+    import numpy as np
+
+    if predict is not None:
+        return np.asarray(predict(model, rows))
+    names = getattr(model, "feature_names_in_", None)
+    features = rows.drop(columns=list(by), errors="ignore") if names is None else rows[list(names)]
+    if hasattr(model, "predict"):
+        return np.asarray(model.predict(features))
+    if callable(model):
+        return np.asarray(model(features))
+    raise TypeError(f"A {type(model).__name__} has no method `predict`: say how with `predict=lambda model, rows: …`.")
