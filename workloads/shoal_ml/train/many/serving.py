@@ -87,7 +87,8 @@ def serve_many(
             values = await asyncio.to_thread(predict_rows, self._predict, model, frame, self._models.by)
             return {"predictions": values.tolist()}
 
-    application = Models.bind(str(models.directory), predict, models.metric, models.mode)
+    deployed: Any = Models
+    application = deployed.bind(str(models.directory), predict, models.metric, models.mode)
     return serve.run(application, name=name, route_prefix=route_prefix, http_options=http_options)
 
 
