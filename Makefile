@@ -11,6 +11,7 @@
 #   make bench-scale the scheduler on a simulated cluster of 10,000 nodes
 #   make bench-many  many models with fit_many beside joblib, Ray and Dask (4 minutes)
 #   make bench-train  one model on two ranks with TorchTrainer beside torchrun and Ray Train (10 minutes)
+#   make bench-tune  tuning beside Optuna by itself (3 minutes)
 #   make bench-notebook  what a remote cell costs over a bare task, and how soon the stop button works (1 minute)
 #   make bench-observe  what watching, recording and logging cost, and how long questions take (3 minutes)
 #   make bench-output  what printing in tasks costs, and what floods of it do to a page (2 minutes)
@@ -58,7 +59,7 @@ UNIT_TESTS := $(wildcard tests/core/unit tests/kernel/unit)
 # What tests and benchmarks start is no cluster that somebody wants to look at later.
 test% bench% chaos check: export SHOAL_EVENT_LOG := $(abspath build)/logs
 
-.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale bench-many bench-notebook bench-observe bench-output bench-panel format clean bench-batch bench-train \
+.PHONY: help demo lab test check chaos bench-core bench-objects bench-scale bench-many bench-tune bench-notebook bench-observe bench-output bench-panel format clean bench-batch bench-train \
 	clean-all setup setup-dev chromium test-static test-unit test-js test-python test-ipykernel-6 test-labextension test-notebooks test-browser
 
 help:
@@ -151,6 +152,9 @@ $(BENCH_ENV)/.installed-train: $(BENCH_ENV)/.installed-torch $(BENCH_ENV)/.insta
 
 bench-train: $(INSTALLED) $(BENCH_ENV)/.installed-train
 	$(BIN)/python benchmarks/train/run.py --ray-python $(BENCH_ENV)/bin/python --output benchmarks/results/train
+
+bench-tune: $(INSTALLED)
+	$(BIN)/python benchmarks/tune/run.py --output benchmarks/results/tune
 
 bench-notebook: $(INSTALLED)
 	$(BIN)/python benchmarks/notebook/run.py --output benchmarks/results/notebook
