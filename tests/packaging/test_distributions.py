@@ -64,7 +64,8 @@ def test_metadata_names_version_licence_and_entry_point(distributions):
     metadata = message_from_bytes(distributions.read_from_wheel(f"{info}/METADATA"))
     assert metadata["Version"] == __version__
     assert metadata["License-Expression"] == "BSD-3-Clause"
-    assert set(metadata.get_all("Provides-Extra")) == {"kernel", "lab", "ml", "profile", "dev", "all"}
+    extras = {"kernel", "lab", "ml", "onnx", "transformers", "serve", "train", "profile", "dev", "all"}
+    assert set(metadata.get_all("Provides-Extra")) == extras
     assert b"BSD 3-Clause" in distributions.read_from_wheel(f"{info}/licenses/LICENSE")
     entry_points = distributions.read_from_wheel(f"{info}/entry_points.txt").decode()
     assert "[shoal.ipython]\nkernel = shoal_kernel" in entry_points

@@ -46,7 +46,8 @@ class InlineSession:
             ActorRow(actor_id, name, class_name, state, INLINE, owner_id)._asdict()
             for actor_id, name, class_name, state in self.owner.list_actors()
         ]
-        return {**self._view.snapshot(now, {}, num_records=self.records.total), "actors": actors}
+        snapshot = self._view.snapshot(now, {}, num_records=self.records.total)
+        return {**snapshot, "nodes": [{**node, **_memory()} for node in snapshot["nodes"]], "actors": actors}
 
     def _answer(self, topic: str, details: tuple[Any, ...]) -> Any:
         """Answer what a controller or an owner is asked elsewhere; what is pending here are generators."""
@@ -81,3 +82,11 @@ class InlineSession:
         for function in self.at_end:
             function()
         self.owner.end()
+
+
+def _memory() -> dict[str, int]:
+    """Return this machine's memory and what is in use of it, in bytes."""
+    import psutil  # takes its time, and a session on a cluster leaves this to nodes
+
+    memory = psutil.virtual_memory()
+    return {"memory": memory.total, "memory_used": memory.total - memory.available}

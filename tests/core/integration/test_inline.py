@@ -371,7 +371,8 @@ def test_the_card_and_the_runtime_context(inline):
     shoal.get([add.remote(i) for i in range(3)])
     counter = Counter.remote()
     assert "inline, in this process" in repr(inline) and "4 finished" in repr(inline)  # `__init__` counts
-    assert "1 actor" in inline._repr_html_() and "<table>" not in inline._repr_html_()
+    card = inline._repr_html_()
+    assert "1 actor" in card and card.count("<td>0 of 2</td>") == 1 and "0 B of 0 B" not in card
     context = shoal.get(shoal.remote(shoal.get_runtime_context).remote())
     assert (context.task_name, context.executor_id, context.resources) == (
         "get_runtime_context",

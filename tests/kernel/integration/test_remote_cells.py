@@ -162,7 +162,7 @@ def test_a_cell_that_fills_the_memory_is_named(kernel: Kernel, narrow: None) -> 
 
 BAD = {
     "an unknown option": ("%%remote --num-cpu 2\n1", "Unknown option `--num-cpu`. Did you mean `--num-cpus`?"),
-    "a bad value": ("%%remote --num-cpus two\n1", "--num-cpus: invalid number value: 'two'"),
+    "a bad value": ("%%remote --num-cpus two\n1", "--num-cpus: `two` is no number from 0 up"),
     "code on the first line": ("%%remote print(1)\n1", "Code starts on the next line"),
     "an empty body": ("%%remote\n", "the cell body is empty"),
     "a blank body": ("%%remote\n   \n# only this\n", "there is none; nothing was sent"),
