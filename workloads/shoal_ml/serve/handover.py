@@ -17,13 +17,10 @@ import contextlib
 import mmap
 import os
 import secrets
-import shutil
 import socket
 import struct
-import tempfile
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 
 #: What a replica does with a connection: nothing; it has a request, or a part of one; it has begun to respond.
 IDLE, STARTED, BEGUN = 0, 1, 2
@@ -132,8 +129,8 @@ class Taker:
 
     def __init__(self, on_connection: Callable[[socket.socket, Slot], None]) -> None:
         self._on_connection = on_connection
-        self._directory = Path(tempfile.mkdtemp(prefix="shoal-serve-"))  # 0700: nobody else gets in
-        self.path = str(self._directory / secrets.token_hex(4))
+        # An abstract address: it ends with this process, however that ends. Who connects is looked at in `_accept`.
+        self.path = f"\0shoal-serve-{secrets.token_hex(16)}"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.setblocking(False)
         self._listener.bind(self.path)
@@ -173,7 +170,6 @@ class Taker:
         """Take no more."""
         self._loop.remove_reader(self._listener.fileno())
         self._listener.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
 
 
 class Giver:

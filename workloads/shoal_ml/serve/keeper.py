@@ -62,6 +62,8 @@ class Keeper:
         self._loads: dict[str, Load] = {}
         self._history = StartHistory()
         self._not_before = 0.0
+        #: Replicas that are taking other options at the moment.
+        self._configuring = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._adopting: list[asyncio.Task[None]] = []
         self._num_wanted = 0
@@ -116,9 +118,13 @@ class Keeper:
     def is_steady(self) -> bool:
         """Whether all is as wanted."""
         live = [row for row in self.rows.values() if row.state != "DRAINING"]
-        return len(live) == self._num_wanted and all(
-            row.state == "RUNNING" and row.version == self.spec.version and row.configured == self._configured
-            for row in live
+        return (
+            not self._configuring
+            and len(live) == self._num_wanted
+            and all(
+                row.state == "RUNNING" and row.version == self.spec.version and row.configured == self._configured
+                for row in live
+            )
         )
 
     async def close(self) -> None:
@@ -161,6 +167,7 @@ class Keeper:
             case Configure(replica_id):
                 row = self.rows[replica_id]
                 row.configured = self._configured
+                self._configuring += 1
                 self._run(self._configure(row))
 
     @property
@@ -223,11 +230,14 @@ class Keeper:
         self.reconcile()
 
     async def _configure(self, row: ReplicaRow) -> None:
-        with contextlib.suppress(ActorDiedError, ActorUnavailableError):  # its watch knows as well
-            trouble = await self._handles[row.replica_id].reconfigure.remote(self.spec.options)
-            if trouble:
-                self.message = trouble
-                self._on_hopeless(self, trouble)
+        try:
+            with contextlib.suppress(ActorDiedError, ActorUnavailableError):  # its watch knows as well
+                trouble = await self._handles[row.replica_id].reconfigure.remote(self.spec.options)
+                if trouble:
+                    self.message = trouble
+                    self._on_hopeless(self, trouble)
+        finally:
+            self._configuring -= 1
         self._on_change()
 
     async def _watch(self, row: ReplicaRow) -> None:

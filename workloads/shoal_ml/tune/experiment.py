@@ -110,11 +110,6 @@ class Experiment:
         """Whether nothing runs and nothing will."""
         return not self._running and not self._pending and not self._paused and not self._may_add()
 
-    @property
-    def stopping(self) -> str:
-        """Why no more trials are begun; "" if they are."""
-        return self._stopping
-
     def changed(self) -> list[Trial]:
         """Return the trials that are new, or in another state or configuration, since this was last called."""
         changed, self._changed = self._changed, {}

@@ -243,8 +243,8 @@ class Tuner:
             raise JournalError(
                 f"There is a run in `{self.directory}` already. Go on with it by `Tuner.restore`, or take another name."
             )
-        shoal_owner = shoal.is_initialized() or shoal.init()
-        del shoal_owner
+        if not shoal.is_initialized():
+            shoal.init()
         journal = Journal(self.directory)
         try:
             return self._fit(journal)
@@ -272,8 +272,7 @@ class Tuner:
         )
         files = TrialFiles(self.directory, run.keep_checkpoints)
         parameters = {name: shoal.put(value) for name, value in prepared.parameters.items()}
-        watch = _Watch(self._objective)
-        running = Running(experiment, journal, files, prepared.trainable, parameters, resources, watch)
+        running = Running(experiment, journal, files, prepared.trainable, parameters, resources, _Watch())
         if self._events:
             _replay(self._events, experiment, running, files, self._space)
         else:
@@ -322,8 +321,7 @@ class Tuner:
 class _Watch:
     """Says at once what the first trial that fails has failed with."""
 
-    def __init__(self, objective: Objective) -> None:
-        self._objective = objective
+    def __init__(self) -> None:
         self._has_failed = False
 
     def __call__(self, trial: Trial) -> None:
