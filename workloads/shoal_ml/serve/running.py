@@ -146,7 +146,7 @@ def status(timeout: float = 10.0) -> ServeStatus:
     controller = find_controller()
     if controller is None:
         return ServeStatus()
-    found: ServeStatus = shoal.get(controller.status.remote(), timeout)
+    found: ServeStatus = shoal.get(controller.status.options(max_task_retries=-1).remote(), timeout)
     return found
 
 
